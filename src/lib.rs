@@ -1,1 +1,4 @@
-//! switchback
+//! RPC that you can upgrade, and take back, under load.
+
+pub mod service;
+pub mod util;
