@@ -1,1 +1,40 @@
-//! What a method is: its names and versions, its payload encoding, its schema, its handler.
+//! What a method is: its names and versions, its types on the wire, its handler, and the table
+//! that finds the handler. What the macros target; all of it works without them.
+
+#[cfg(feature = "bincode")]
+mod bincode_format;
+mod codec;
+mod compat;
+mod counters;
+mod cx;
+mod dispatch;
+mod handler;
+mod limits;
+mod method;
+mod retire;
+mod router;
+mod routes;
+mod schema;
+mod schema_impls;
+mod status;
+mod stub;
+
+pub use codec::{Codec, CodecIdError, CustomCodec, DecodeError, EncodeError, Payload};
+pub use compat::{convert_result, downgrade_request, upgrade_request};
+pub use counters::MethodStats;
+pub use cx::{Cx, Metadata, Peer};
+pub use dispatch::{Dispatch, RouteError};
+pub use limits::DecodeLimits;
+pub use method::{Method, Refusal, Run, Service};
+pub use retire::Retirement;
+pub use router::Router;
+pub use schema::{Fingerprint, Schema, SchemaFields, SchemaVariants, SchemaWriter, schema_text};
+pub use status::{CallError, Fault, Status};
+pub use stub::Stub;
+
+pub(crate) use counters::{MethodCounters, Tally};
+pub(crate) use cx::CallScope;
+pub(crate) use dispatch::TableListener;
+pub(crate) use handler::{Incoming, Outcome, Reply, Respond, append_status};
+pub(crate) use routes::{Entry, Lookup, Routes};
+pub(crate) use stub::{Answer, StubVersion};

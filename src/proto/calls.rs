@@ -1,0 +1,350 @@
+//! The client's calls: slots, ids, deadlines, answers.
+//!
+//! A slot is `(id >> 1) & mask`. Two parties hold it: its *owner*, the future that waits, and the
+//! *peer*, who owes a RESPONSE. It is free again when neither does, so that an answer that comes
+//! late finds the slot of its own call, never another's.
+//!
+//! ```text
+//!  open --answer--> answered --take--> free
+//!   |  \--expire--> expired --take--> abandoned --answer--> free
+//!   |  \--cancel-------------------> abandoned --answer--> free
+//!   \--lose--> lost --take--> free
+//! ```
+//!
+//! Invariants: ids are odd, increase, and are never reused (CA-1); a busy slot is skipped, never
+//! overwritten; there are at least twice as many slots as calls allowed. Nothing is allocated per
+//! call: a slot keeps its reply buffer, up to 1 KiB.
+
+use std::time::Instant;
+
+use crate::proto::Violation;
+use crate::proto::earliest::Earliest;
+use crate::wire::{CallId, Code, Disposition, Kind, Response};
+
+/// The calls of one connection. `T` is the owner's, opaque here: the driver keeps wakers in it.
+#[derive(Debug)]
+pub struct CallTable<T> {
+    slots: Vec<Slot<T>>,
+    next: u32,
+    busy: usize,
+    calls_max: usize,
+    earliest: Earliest,
+}
+
+/// How a call ended, as its connection saw it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CallOutcome {
+    /// The peer answered; the TLVs and the payload are in the reply, in this order.
+    Answered {
+        /// How.
+        status: Code,
+        /// Whether it was executed.
+        disposition: Disposition,
+        /// The payload's codec.
+        codec: u8,
+        /// Bytes of TLVs at the start of the reply.
+        ext_len: usize,
+    },
+    /// Its time was over.
+    Expired,
+    /// The connection ended.
+    Lost(Disposition),
+}
+
+/// What [`CallTable::open`] gives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Opened {
+    /// The call's id.
+    pub id: CallId,
+    /// Whether its deadline is before every other: the sweep must be set anew.
+    pub is_earliest: bool,
+}
+
+/// What [`CallTable::take`] gives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Taken {
+    /// How the call ended.
+    pub outcome: CallOutcome,
+    /// Whether a place became free.
+    pub freed: bool,
+}
+
+/// What must follow a cancellation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cancelled {
+    /// Tell the peer: it still works on the call.
+    TellPeer,
+    /// The peer has ended the call already; a place became free.
+    Freed,
+    /// Nothing: the peer was told before.
+    Nothing,
+}
+
+/// Decides what is known of a call when its connection ends.
+#[derive(Clone, Copy, Debug)]
+pub struct LostDisposition {
+    /// Calls whose first byte has this offset in the output or a higher one were never sent.
+    pub handed_bytes: u64,
+    /// Calls with higher ids were never read, says the peer in its CLOSE.
+    pub last_call: Option<CallId>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    id: CallId,
+    owned: bool,
+    owed: bool,
+    outcome: Option<CallOutcome>,
+    deadline: Option<Instant>,
+    /// Where the call's first byte stands in the connection's output.
+    offset: u64,
+    token: T,
+    reply: Vec<u8>,
+}
+
+impl<T: Default> CallTable<T> {
+    /// For at most `calls_max` calls at a time, at least one.
+    #[must_use]
+    pub fn new(calls_max: usize) -> Self {
+        let slots = Vec::new();
+        Self { slots, next: 1, busy: 0, calls_max: calls_max.max(1), earliest: Earliest::default() }
+    }
+
+    /// Changes how many calls are allowed; calls that are there stay.
+    pub const fn set_calls_max(&mut self, calls_max: usize) {
+        self.calls_max = if calls_max == 0 { 1 } else { calls_max };
+    }
+
+    /// Opens a call and gives it the next id; `None` when no place is free or ids are used up.
+    /// `offset` is where its first byte will stand in the output.
+    pub fn open(&mut self, deadline: Instant, offset: u64, token: T) -> Option<Opened> {
+        if self.room() == 0 {
+            return None;
+        }
+        if (self.busy + 1) * 2 > self.slots.len() {
+            self.grow();
+        }
+        let mask = self.slots.len() - 1;
+        let mut id = self.next;
+        while self.slots[slot_of(id, mask)].is_busy() {
+            id = id.checked_add(2)?; // Ends: at most half of the slots are busy.
+        }
+        self.next = id.checked_add(2).filter(|next| *next <= ID_MAX)?;
+        let is_earliest = self.earliest.at().is_none_or(|known| deadline < known);
+        self.earliest.note(deadline);
+        let slot = &mut self.slots[slot_of(id, mask)];
+        slot.id = CallId(id);
+        (slot.owned, slot.owed, slot.outcome) = (true, true, None);
+        (slot.deadline, slot.offset, slot.token) = (Some(deadline), offset, token);
+        self.busy += 1;
+        Some(Opened { id: slot.id, is_earliest })
+    }
+
+    /// Files an answer. Gives the owner's token if somebody waits for it.
+    ///
+    /// # Errors
+    /// [`Violation::OutOfTurn`] when no answer is owed for this id (CA-6).
+    pub fn handle_response(
+        &mut self,
+        response: &Response<'_>,
+    ) -> Result<Option<&mut T>, Violation> {
+        let call = response.call;
+        let Some(at) = self.find(call).filter(|at| self.slots[*at].owed) else {
+            let why = "a response to a call that waits for none";
+            return Err(Violation::OutOfTurn { kind: Kind::RESPONSE.0, why });
+        };
+        let slot = &mut self.slots[at];
+        slot.owed = false;
+        if !slot.owned {
+            slot.free();
+            self.busy -= 1;
+            return Ok(None);
+        }
+        if slot.outcome.is_some() {
+            return Ok(None); // Expired; its owner has not looked yet.
+        }
+        slot.reply.clear();
+        slot.reply.extend_from_slice(response.ext);
+        slot.reply.extend_from_slice(response.payload);
+        slot.outcome = Some(CallOutcome::Answered {
+            status: response.status,
+            disposition: response.disposition,
+            codec: response.codec,
+            ext_len: response.ext.len(),
+        });
+        Ok(Some(&mut slot.token))
+    }
+
+    /// Takes the outcome, if there is one, and the reply with it: `reply` is exchanged for the
+    /// slot's buffer. The owner has no claim on the slot after that.
+    pub fn take(&mut self, id: CallId, reply: &mut Vec<u8>) -> Option<Taken> {
+        let slot = self.slot_mut(id)?;
+        let outcome = slot.outcome.take()?;
+        std::mem::swap(&mut slot.reply, reply);
+        slot.reply.clear();
+        slot.reply.shrink_to(REPLY_BYTES_KEPT);
+        slot.owned = false;
+        slot.token = T::default();
+        let freed = !slot.owed;
+        if freed {
+            slot.free();
+            self.busy -= 1;
+        }
+        Some(Taken { outcome, freed })
+    }
+
+    /// The owner's token of a call that is still owned.
+    pub fn token_mut(&mut self, id: CallId) -> Option<&mut T> {
+        self.slot_mut(id).map(|slot| &mut slot.token)
+    }
+
+    /// The owner gives the call up.
+    pub fn cancel(&mut self, id: CallId) -> Cancelled {
+        let Some(slot) = self.slot_mut(id).filter(|slot| slot.owned) else {
+            return Cancelled::Nothing;
+        };
+        slot.owned = false;
+        slot.token = T::default();
+        if !slot.owed {
+            slot.free();
+            self.busy -= 1;
+            return Cancelled::Freed;
+        }
+        // Expired ones were cancelled by the sweep.
+        let told = slot.outcome.take().is_some();
+        if told { Cancelled::Nothing } else { Cancelled::TellPeer }
+    }
+
+    /// Ends every call whose deadline has come; `expired` is told of each, and must tell the peer.
+    pub fn expire(&mut self, now: Instant, mut expired: impl FnMut(CallId, &mut T)) {
+        self.earliest.reset();
+        for slot in &mut self.slots {
+            if !slot.owned || slot.outcome.is_some() {
+                continue;
+            }
+            match slot.deadline {
+                Some(deadline) if deadline <= now => {
+                    slot.outcome = Some(CallOutcome::Expired);
+                    expired(slot.id, &mut slot.token);
+                }
+                Some(deadline) => self.earliest.note(deadline),
+                None => {}
+            }
+        }
+    }
+
+    /// The connection ended: every call without an outcome gets one; `lost` is told of each.
+    pub fn lose_all(&mut self, known: LostDisposition, mut lost: impl FnMut(&mut T)) {
+        for slot in &mut self.slots {
+            if !slot.owed {
+                continue;
+            }
+            slot.owed = false;
+            if !slot.owned {
+                slot.free();
+                self.busy -= 1;
+            } else if slot.outcome.is_none() {
+                slot.outcome = Some(CallOutcome::Lost(known.of(slot.id, slot.offset)));
+                lost(&mut slot.token);
+            }
+        }
+        self.earliest.reset();
+    }
+
+    /// How many more calls may be opened.
+    #[must_use]
+    pub const fn room(&self) -> usize {
+        self.calls_max.saturating_sub(self.busy)
+    }
+
+    /// Slots that are held by their owner or owed by the peer.
+    #[must_use]
+    pub const fn busy(&self) -> usize {
+        self.busy
+    }
+
+    /// Not later than the first deadline; a sweep is due then.
+    #[must_use]
+    pub const fn next_deadline(&self) -> Option<Instant> {
+        self.earliest.at()
+    }
+
+    /// Whether ids are used up: this connection opens no call any more.
+    #[must_use]
+    pub const fn is_exhausted(&self) -> bool {
+        self.next >= ID_MAX
+    }
+
+    fn find(&self, id: CallId) -> Option<usize> {
+        let at = slot_of(id.0, self.slots.len().checked_sub(1)?);
+        (self.slots[at].id == id && id != CallId::CONNECTION).then_some(at)
+    }
+
+    fn slot_mut(&mut self, id: CallId) -> Option<&mut Slot<T>> {
+        self.find(id).map(|at| &mut self.slots[at])
+    }
+
+    /// Doubles the slots. Ids that had slots of their own under the smaller mask have them under
+    /// the larger one too.
+    fn grow(&mut self) {
+        let len = (self.slots.len() * 2).max(SLOTS_MIN);
+        let mut slots: Vec<Slot<T>> = Vec::new();
+        slots.resize_with(len, Slot::default);
+        for slot in self.slots.drain(..).filter(Slot::is_busy) {
+            let at = slot_of(slot.id.0, len - 1);
+            slots[at] = slot;
+        }
+        self.slots = slots;
+    }
+}
+
+impl<T: Default> Slot<T> {
+    const fn is_busy(&self) -> bool {
+        self.owned || self.owed
+    }
+
+    fn free(&mut self) {
+        self.id = CallId::CONNECTION;
+        self.outcome = None;
+        self.deadline = None;
+    }
+}
+
+impl<T: Default> Default for Slot<T> {
+    fn default() -> Self {
+        let (token, reply) = (T::default(), Vec::new());
+        let id = CallId::CONNECTION;
+        Self {
+            id,
+            owned: false,
+            owed: false,
+            outcome: None,
+            deadline: None,
+            offset: 0,
+            token,
+            reply,
+        }
+    }
+}
+
+impl LostDisposition {
+    fn of(self, id: CallId, offset: u64) -> Disposition {
+        let unread = self.last_call.is_some_and(|last| id > last);
+        if unread || offset >= self.handed_bytes {
+            Disposition::NotProcessed
+        } else {
+            Disposition::Maybe
+        }
+    }
+}
+
+const fn slot_of(id: u32, mask: usize) -> usize {
+    (id >> 1) as usize & mask
+}
+
+/// The highest id a connection may give (CA-1).
+const ID_MAX: u32 = i32::MAX as u32;
+/// Slots of a table with its first call.
+const SLOTS_MIN: usize = 16;
+/// A slot's reply buffer keeps this much; larger answers give theirs away.
+const REPLY_BYTES_KEPT: usize = 1024;

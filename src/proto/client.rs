@@ -1,0 +1,196 @@
+//! The client's side of a connection.
+//!
+//! ```text
+//! Preface --preface--> Hello --HELLO_ACK--> Table --TABLE--> Open
+//!                                   \--(hash known)--------> Open
+//! ```
+//!
+//! Invariant: a frame that may not come in a state is a violation (HS-7), never ignored.
+//! Requests may be sent in every state, within what the peer accepts unseen (HS-6).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::proto::{CallTable, KnownTable, TableCache, Violation};
+use crate::util::fnv64;
+use crate::wire::{CallId, Close, EARLY_CALLS_MAX, FRAME_BYTES_FLOOR, Frame, Hello, HelloAck};
+use crate::wire::{Kind, Preface, RawFrame, VersionRange, append_control};
+
+/// One connection as its client sees it. `T` is the token of a call, see [`CallTable`].
+#[derive(Debug)]
+pub struct ClientConnection<T> {
+    state: State,
+    limits: ClientLimits,
+    transcript: u64,
+    server: Option<HelloAck>,
+    table: Option<Arc<KnownTable>>,
+    cache: TableCache,
+    /// The calls in flight.
+    pub calls: CallTable<T>,
+}
+
+/// What a client brings to a connection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientLimits {
+    /// Protocol versions offered.
+    pub versions: VersionRange,
+    /// `body_len` accepted from the server.
+    pub frame_bytes_max: u32,
+    /// Calls in flight, at most; the server may allow fewer.
+    pub calls_max: u32,
+    /// Codecs, ascending.
+    pub codecs: Vec<u8>,
+    /// Which build this is, for people.
+    pub build: String,
+}
+
+/// What a frame meant.
+#[derive(Debug)]
+pub enum ClientEvent<'a, T> {
+    /// Nothing to do.
+    Nothing,
+    /// The server is known; its table is too, if it was remembered.
+    Accepted,
+    /// The server's table, the first or a changed one.
+    Table,
+    /// A call was answered; its owner waits with this token.
+    Answered(&'a mut T),
+    /// A call was answered that its owner had given up: a place became free.
+    Freed,
+    /// The server says farewell.
+    Closed(Close<'a>),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Preface,
+    Hello,
+    Table,
+    Open,
+}
+
+impl<T: Default> ClientConnection<T> {
+    /// Begins: appends the preface and HELLO to `out`.
+    #[must_use]
+    pub fn new(limits: ClientLimits, cache: TableCache, out: &mut Vec<u8>) -> Self {
+        let start = out.len();
+        out.extend_from_slice(&Preface(limits.versions).to_bytes());
+        let hello = Hello {
+            frame_bytes_max: limits.frame_bytes_max,
+            codecs: limits.codecs.clone(),
+            build: limits.build.clone(),
+            tables: cache.hashes(),
+        };
+        append_control(out, Kind::HELLO, CallId::CONNECTION, &hello.to_ext(), &[]);
+        let calls = CallTable::new(limits.calls_max.min(EARLY_CALLS_MAX) as usize);
+        let transcript = fnv64(&out[start..]);
+        let (server, table) = (None, None);
+        Self { state: State::Preface, limits, transcript, server, table, cache, calls }
+    }
+
+    /// The server's first bytes.
+    ///
+    /// # Errors
+    /// [`Violation::NoCommonVersion`].
+    pub const fn handle_preface(&mut self, preface: Preface) -> Result<(), Violation> {
+        let (ours, theirs) = (self.limits.versions, preface.0);
+        let chosen_hi = if ours.hi < theirs.hi { ours.hi } else { theirs.hi };
+        if chosen_hi < ours.lo || chosen_hi < theirs.lo {
+            return Err(Violation::NoCommonVersion { ours, theirs });
+        }
+        self.state = State::Hello;
+        Ok(())
+    }
+
+    /// A frame. What must be sent in return is appended to `out`.
+    ///
+    /// # Errors
+    /// [`Violation`]; the connection must be closed.
+    pub fn handle_frame<'a>(
+        &'a mut self,
+        raw: RawFrame<'a>,
+        out: &mut Vec<u8>,
+    ) -> Result<ClientEvent<'a, T>, Violation> {
+        let kind = raw.head.kind;
+        match (self.state, Frame::parse(raw)?) {
+            (_, Frame::Skipped(_) | Frame::Pong(_)) => Ok(ClientEvent::Nothing),
+            (_, Frame::Close(close)) => Ok(ClientEvent::Closed(close)),
+            (State::Hello, Frame::HelloAck(ack)) => self.handle_hello_ack(ack),
+            (State::Table, Frame::Table(payload)) => {
+                self.handle_table(KnownTable::new(payload)?);
+                Ok(ClientEvent::Table)
+            }
+            (State::Open, Frame::TableUpdate(update)) => {
+                let table = self.table.as_ref().ok_or(out_of_turn(kind, "no table to update"))?;
+                let table = table.updated(update)?;
+                self.handle_table(table);
+                Ok(ClientEvent::Table)
+            }
+            (State::Table | State::Open, Frame::Response(response)) => {
+                let token = self.calls.handle_response(&response)?;
+                Ok(token.map_or(ClientEvent::Freed, ClientEvent::Answered))
+            }
+            (State::Table | State::Open, Frame::Ping(echo)) => {
+                append_control(out, Kind::PONG, CallId::CONNECTION, &[], &echo); // LD-1
+                Ok(ClientEvent::Nothing)
+            }
+            (_, _) => Err(out_of_turn(kind, "a client does not expect it in this state")),
+        }
+    }
+
+    /// The server's table; `None` until it is known.
+    #[must_use]
+    pub const fn table(&self) -> Option<&Arc<KnownTable>> {
+        self.table.as_ref()
+    }
+
+    /// Every table worth remembering, for the next connection.
+    #[must_use]
+    pub const fn cache(&self) -> &TableCache {
+        &self.cache
+    }
+
+    /// What the server said of itself; `None` until HELLO_ACK.
+    #[must_use]
+    pub const fn server(&self) -> Option<&HelloAck> {
+        self.server.as_ref()
+    }
+
+    /// `body_len` that the server accepts, as far as is known yet (FR-6).
+    #[must_use]
+    pub fn frame_bytes_max(&self) -> u32 {
+        self.server.as_ref().map_or(FRAME_BYTES_FLOOR, |ack| ack.frame_bytes_max)
+    }
+
+    /// When the first deadline may come.
+    #[must_use]
+    pub const fn next_deadline(&self) -> Option<Instant> {
+        self.calls.next_deadline()
+    }
+
+    fn handle_hello_ack(&mut self, ack: HelloAck) -> Result<ClientEvent<'_, T>, Violation> {
+        if ack.transcript != self.transcript {
+            let (ours, theirs) = (self.transcript, ack.transcript);
+            return Err(Violation::Transcript { ours, theirs }); // HS-5
+        }
+        self.calls.set_calls_max(ack.calls_max.min(self.limits.calls_max) as usize);
+        self.state = State::Table;
+        if let Some(table) = self.cache.find(ack.table) {
+            self.table = Some(table);
+            self.state = State::Open;
+        }
+        self.server = Some(ack);
+        Ok(ClientEvent::Accepted)
+    }
+
+    fn handle_table(&mut self, table: KnownTable) {
+        let table = Arc::new(table);
+        self.cache.remember(Arc::clone(&table));
+        self.table = Some(table);
+        self.state = State::Open;
+    }
+}
+
+const fn out_of_turn(kind: Kind, why: &'static str) -> Violation {
+    Violation::OutOfTurn { kind: kind.0, why }
+}

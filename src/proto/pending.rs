@@ -1,0 +1,117 @@
+//! The server's calls that outlived their read batch.
+//!
+//! Invariant: a call stays here until its handler has really ended, cancelled or not, so that a
+//! caller cannot have more work running than it has slots (the rapid reset attack).
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::proto::earliest::Earliest;
+use crate::wire::CallId;
+
+/// Calls in flight on one connection. `T` is the owner's: the driver keeps wakers in it.
+#[derive(Debug)]
+pub struct PendingCalls<T> {
+    calls: BTreeMap<CallId, Pending<T>>,
+    earliest: Earliest,
+}
+
+/// Why a call should end before it is done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PendingEnd {
+    /// The caller took it back, or is gone.
+    Cancelled,
+    /// Its time is over.
+    Expired,
+}
+
+#[derive(Debug)]
+struct Pending<T> {
+    deadline: Instant,
+    end: Option<PendingEnd>,
+    token: T,
+}
+
+impl<T> PendingCalls<T> {
+    /// No calls yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { calls: BTreeMap::new(), earliest: Earliest::none() }
+    }
+
+    /// Adds a call; says whether its deadline is before every other.
+    pub fn insert(&mut self, id: CallId, deadline: Instant, token: T) -> bool {
+        let is_earliest = self.earliest.at().is_none_or(|known| deadline < known);
+        self.earliest.note(deadline);
+        self.calls.insert(id, Pending { deadline, end: None, token });
+        is_earliest
+    }
+
+    /// The call's handler has ended.
+    pub fn remove(&mut self, id: CallId) {
+        self.calls.remove(&id);
+    }
+
+    /// Asks a call to end; gives its token the first time. `None` for one that is not here.
+    pub fn end(&mut self, id: CallId, end: PendingEnd) -> Option<&mut T> {
+        let call = self.calls.get_mut(&id).filter(|call| call.end.is_none())?;
+        call.end = Some(end);
+        Some(&mut call.token)
+    }
+
+    /// Asks every call to end; `asked` gets each token.
+    pub fn end_all(&mut self, mut asked: impl FnMut(&mut T)) {
+        for call in self.calls.values_mut().filter(|call| call.end.is_none()) {
+            call.end = Some(PendingEnd::Cancelled);
+            asked(&mut call.token);
+        }
+    }
+
+    /// Asks every call to end whose deadline has come.
+    pub fn expire(&mut self, now: Instant, mut asked: impl FnMut(&mut T)) {
+        self.earliest.reset();
+        for call in self.calls.values_mut().filter(|call| call.end.is_none()) {
+            if call.deadline <= now {
+                call.end = Some(PendingEnd::Expired);
+                asked(&mut call.token);
+            } else {
+                self.earliest.note(call.deadline);
+            }
+        }
+    }
+
+    /// Why the call should end, if it should.
+    #[must_use]
+    pub fn is_ended(&self, id: CallId) -> Option<PendingEnd> {
+        self.calls.get(&id).and_then(|call| call.end)
+    }
+
+    /// The owner's token of a call.
+    pub fn token_mut(&mut self, id: CallId) -> Option<&mut T> {
+        self.calls.get_mut(&id).map(|call| &mut call.token)
+    }
+
+    /// Not later than the first deadline; a sweep is due then.
+    #[must_use]
+    pub const fn next_deadline(&self) -> Option<Instant> {
+        self.earliest.at()
+    }
+
+    /// How many calls there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+}
+
+impl<T> Default for PendingCalls<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

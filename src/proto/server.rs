@@ -1,0 +1,177 @@
+//! The server's side of a connection: handshake, order of call ids, what a frame asks for.
+//!
+//! ```text
+//! Preface --preface--> Hello --HELLO--> Accepting --accept()--> Open
+//! ```
+//!
+//! Invariants: the server says nothing before it has read the whole preface (HS-1); ids are odd
+//! and increase (CA-1); every REQUEST that was read is handed out exactly once, to be answered
+//! exactly once by the owner.
+
+use crate::proto::Violation;
+use crate::util::Fnv64;
+use crate::wire::{CallId, Close, Code, Frame, Hello, HelloAck, Kind, Preface, RawFrame, Request};
+use crate::wire::{TablePayload, VersionRange, append_control};
+
+/// One connection as its server sees it.
+#[derive(Debug)]
+pub struct ServerConnection {
+    state: State,
+    limits: ServerLimits,
+    transcript: Fnv64,
+    client: Option<Hello>,
+    last_call: CallId,
+}
+
+/// What a server brings to a connection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServerLimits {
+    /// Protocol versions spoken.
+    pub versions: VersionRange,
+    /// `body_len` accepted from the client.
+    pub frame_bytes_max: u32,
+    /// Calls in flight accepted on this connection.
+    pub calls_max: u32,
+    /// Codecs, ascending.
+    pub codecs: Vec<u8>,
+    /// Which build this is, for people.
+    pub build: String,
+}
+
+/// What a frame meant.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ServerEvent<'a> {
+    /// Nothing to do.
+    Nothing,
+    /// The client said HELLO: answer with [`ServerConnection::accept`].
+    Hello,
+    /// A call to be answered.
+    Request(Request<'a>),
+    /// A call that must be refused, and why: the frame asks for what is not known (CA-10).
+    Refuse(CallId, Code, &'static str),
+    /// The caller takes the call back; it may have ended already.
+    Cancel(CallId),
+    /// To be echoed.
+    Ping([u8; 8]),
+    /// The client says farewell.
+    Closed(Close<'a>),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Preface,
+    Hello,
+    Accepting,
+    Open,
+}
+
+impl ServerConnection {
+    /// Waits for a client's preface.
+    #[must_use]
+    pub const fn new(limits: ServerLimits) -> Self {
+        let (transcript, last_call) = (Fnv64::new(), CallId::CONNECTION);
+        Self { state: State::Preface, limits, transcript, client: None, last_call }
+    }
+
+    /// The client's first bytes. The server's own preface is appended to `out`.
+    ///
+    /// # Errors
+    /// [`Violation::NoCommonVersion`]: send `out`, then close.
+    pub fn handle_preface(&mut self, preface: Preface, out: &mut Vec<u8>) -> Result<(), Violation> {
+        let (ours, theirs) = (self.limits.versions, preface.0);
+        self.transcript.write(&preface.to_bytes());
+        out.extend_from_slice(&Preface(ours).to_bytes());
+        self.state = State::Hello;
+        match ours.choose(theirs) {
+            Some(_) => Ok(()),
+            None => Err(Violation::NoCommonVersion { ours, theirs }), // HS-2
+        }
+    }
+
+    /// A frame.
+    ///
+    /// # Errors
+    /// [`Violation`]; the connection must be closed.
+    pub fn handle_frame<'a>(&mut self, raw: RawFrame<'a>) -> Result<ServerEvent<'a>, Violation> {
+        let kind = raw.head.kind;
+        match (self.state, Frame::parse(raw)?) {
+            (State::Preface | State::Accepting, _) => Err(out_of_turn(kind, "no handshake yet")),
+            (_, Frame::Skipped(_) | Frame::Pong(_)) => Ok(ServerEvent::Nothing),
+            (_, Frame::Close(close)) => Ok(ServerEvent::Closed(close)),
+            (State::Hello, Frame::Hello(hello)) => {
+                self.transcript.write(raw.bytes);
+                self.client = Some(hello);
+                self.state = State::Accepting;
+                Ok(ServerEvent::Hello)
+            }
+            (State::Open, Frame::Request(request)) => self.handle_request(request),
+            (State::Open, Frame::Cancel(call)) if call <= self.last_call && call.is_client() => {
+                Ok(ServerEvent::Cancel(call))
+            }
+            (State::Open, Frame::Ping(echo)) => Ok(ServerEvent::Ping(echo)),
+            (_, _) => Err(out_of_turn(kind, "a server does not expect it in this state")),
+        }
+    }
+
+    /// Answers HELLO: appends HELLO_ACK, and the table unless the client knows it (HS-4).
+    pub fn accept(&mut self, table: &TablePayload, out: &mut Vec<u8>) {
+        let ack = HelloAck {
+            frame_bytes_max: self.limits.frame_bytes_max,
+            calls_max: self.limits.calls_max,
+            codecs: self.limits.codecs.clone(),
+            build: self.limits.build.clone(),
+            table: table.hash,
+            transcript: self.transcript.finish(),
+        };
+        append_control(out, Kind::HELLO_ACK, CallId::CONNECTION, &ack.to_ext(), &[]);
+        let known = self.client.as_ref().is_some_and(|hello| hello.tables.contains(&table.hash));
+        if !known {
+            append_control(out, Kind::TABLE, CallId::CONNECTION, &[], &table.to_bytes());
+        }
+        self.state = State::Open;
+    }
+
+    /// What the client said of itself; `None` until HELLO.
+    #[must_use]
+    pub const fn client(&self) -> Option<&Hello> {
+        self.client.as_ref()
+    }
+
+    /// The highest REQUEST id that was read.
+    #[must_use]
+    pub const fn last_call(&self) -> CallId {
+        self.last_call
+    }
+
+    /// Whether the handshake is through.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    fn handle_request<'a>(&mut self, request: Request<'a>) -> Result<ServerEvent<'a>, Violation> {
+        let Request { call, flags, .. } = request;
+        if !call.is_client() || call <= self.last_call {
+            return Err(Violation::CallId { id: call.0, last: self.last_call.0 }); // CA-1
+        }
+        self.last_call = call;
+        if flags.unknown_critical() != 0 {
+            let why = "a flag of the request is not known here";
+            return Ok(ServerEvent::Refuse(call, Code::UNSUPPORTED_FLAG, why)); // FR-5
+        }
+        match request.check_ext() {
+            Ok(()) => Ok(ServerEvent::Request(request)),
+            Err(error) => {
+                let why = match error {
+                    crate::wire::TlvError::UnknownCritical(_) => "a critical key is not known here",
+                    crate::wire::TlvError::Malformed(why) => why,
+                };
+                Ok(ServerEvent::Refuse(call, Code::BAD_METADATA, why))
+            }
+        }
+    }
+}
+
+const fn out_of_turn(kind: Kind, why: &'static str) -> Violation {
+    Violation::OutOfTurn { kind: kind.0, why }
+}

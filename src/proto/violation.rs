@@ -1,0 +1,67 @@
+//! A peer broke a rule that ends the connection.
+
+use crate::wire::{CloseReason, DecodeError, PrefaceError, TableError, VersionRange};
+
+/// What the peer did. Each one closes the connection with [`Violation::close_reason`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// Bytes that are not a frame.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// Something else is at the other end, or its preface makes no sense.
+    #[error(transparent)]
+    Preface(#[from] PrefaceError),
+    /// Both speak the protocol, but no version of it in common.
+    #[error("we speak protocol versions {ours}, the peer {theirs}: none in common")]
+    NoCommonVersion {
+        /// Of this build.
+        ours: VersionRange,
+        /// As the peer says.
+        theirs: VersionRange,
+    },
+    /// A frame that may not come at this point, or from this side.
+    #[error("frame kind {kind:#04x} out of turn: {why}")]
+    OutOfTurn {
+        /// The frame's kind.
+        kind: u8,
+        /// The rule.
+        why: &'static str,
+    },
+    /// A call id that is even, or not above the one before.
+    #[error("call id {id} after {last}: ids of a client are odd and increase")]
+    CallId {
+        /// As sent.
+        id: u32,
+        /// The highest before it.
+        last: u32,
+    },
+    /// A table that does not give the hash it names.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The server read another HELLO than was sent.
+    #[error("the server read a HELLO with hash {theirs:016x}, we sent {ours:016x}")]
+    Transcript {
+        /// Of what was sent.
+        ours: u64,
+        /// Of what the server read.
+        theirs: u64,
+    },
+}
+
+impl Violation {
+    /// The reason given to the peer.
+    #[must_use]
+    pub const fn close_reason(self) -> CloseReason {
+        match self {
+            Self::Decode(error) => error.close_reason(),
+            Self::Preface(PrefaceError::NotSwitchback) => CloseReason::NOT_SWITCHBACK,
+            Self::Preface(PrefaceError::BadRange { .. }) => CloseReason::MALFORMED,
+            Self::NoCommonVersion { .. } => CloseReason::NO_COMMON_VERSION,
+            Self::OutOfTurn { .. } => CloseReason::PROTOCOL,
+            Self::CallId { .. } => CloseReason::CALL_ID,
+            Self::Table(_) => CloseReason::TABLE,
+            Self::Transcript { .. } => CloseReason::TRANSCRIPT,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The seam between typed handlers and bytes: decode, run, encode, with one allocation a call.
+//!
+//! A handler is started with the request's bytes, which it decodes at once (the future must not
+//! borrow the input), and gives back a boxed [`Respond`]. Polling that to the end writes one
+//! whole RESPONSE frame into the caller's buffer. So the driver knows no types and the future's
+//! result needs no box of its own.
+//!
+//! Invariant: every way out of [`Reply`] leaves exactly one finished RESPONSE in the buffer, and
+//! stamps PROCESSED: a handler was started (ST-5).
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::service::{CallError, Codec, Cx, DecodeLimits, EncodeError, Payload, Status};
+use crate::wire::{CallId, Code, Disposition, begin_response, finish_frame, seal_frame};
+
+/// One version of a method, without its types.
+pub(crate) trait Handler: Send + Sync {
+    /// Decodes the request and makes the future that serves it.
+    ///
+    /// # Errors
+    /// A refusal: the payload does not decode or convert. Nothing was started.
+    fn start(&self, cx: Cx, incoming: Incoming<'_>) -> Result<Pin<Box<dyn Respond>>, Status>;
+}
+
+/// A request's payload and how to read it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Incoming<'a> {
+    pub(crate) payload: &'a [u8],
+    pub(crate) codec: &'a Codec,
+    pub(crate) limits: &'a DecodeLimits,
+}
+
+/// A call that was started.
+pub(crate) trait Respond: Send {
+    /// Like a future's `poll`; when ready, one RESPONSE was written to `reply`.
+    fn poll_respond(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Poll<Outcome>;
+}
+
+/// How a started call ended, for the counters.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    Ok,
+    App,
+    Failed,
+}
+
+/// Where the answer of one call goes.
+#[derive(Debug)]
+pub(crate) struct Reply<'a> {
+    pub(crate) out: &'a mut Vec<u8>,
+    pub(crate) call: CallId,
+    /// The client's limit.
+    pub(crate) frame_bytes_max: u32,
+}
+
+impl Reply<'_> {
+    /// Answers with whatever `encode` appends, under `code`.
+    fn payload(
+        &mut self,
+        code: Code,
+        codec: u8,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<(), Status> {
+        let start = begin_response(self.out, code, Disposition::Processed, codec);
+        if let Err(error) = encode(self.out) {
+            self.out.truncate(start.index());
+            return Err(Status::new(
+                Code::INTERNAL,
+                format!("the answer does not encode: {error}"),
+            ));
+        }
+        if let Err(error) = finish_frame(self.out, start, 0, self.frame_bytes_max) {
+            let (value, limit) = (error.bytes as u64, u64::from(error.max));
+            let message = format!("the answer's {error}");
+            return Err(Status::new(Code::TOO_LARGE, message).with_excess(value, limit));
+        }
+        seal_frame(&mut self.out[start.index()..], self.call);
+        Ok(())
+    }
+
+    /// Answers with a status as it is stamped.
+    pub(crate) fn status(&mut self, status: &Status) {
+        append_status(self.out, self.call, status, status.disposition());
+    }
+
+    fn result<R: Payload, E>(
+        &mut self,
+        codec: &Codec,
+        result: Result<R, CallError<E>>,
+        encode_app: EncodeApp<E>,
+    ) -> Outcome {
+        let written = match result {
+            Ok(response) => {
+                let encode = |out: &mut Vec<u8>| response.encode_payload(codec, out);
+                self.payload(Code::OK, codec.id(), encode).map(|()| Outcome::Ok)
+            }
+            Err(CallError::App(error)) => {
+                let encode = |out: &mut Vec<u8>| encode_app.0(&error, codec, out);
+                self.payload(Code::APP, codec.id(), encode).map(|()| Outcome::App)
+            }
+            Err(CallError::Rpc(status)) => Err(status),
+        };
+        written.unwrap_or_else(|status| {
+            // Whatever it says: a handler was started (ST-5).
+            append_status(self.out, self.call, &status, Disposition::Processed);
+            Outcome::Failed
+        })
+    }
+}
+
+/// Appends the RESPONSE of a call that did not end with a payload.
+pub(crate) fn append_status(
+    out: &mut Vec<u8>,
+    call: CallId,
+    status: &Status,
+    disposition: Disposition,
+) {
+    // A local code came from a call the handler made itself; the wire has none of them (ST-3).
+    let code = if status.code().is_local() { Code::UNAVAILABLE } else { status.code() };
+    let code = if matches!(code, Code::OK | Code::APP) { Code::INTERNAL } else { code };
+    let start = begin_response(out, code, disposition, 0);
+    let ext_len = status.push_ext(out);
+    finish_frame(out, start, ext_len, u32::MAX).expect("a status is bounded to a few KiB");
+    seal_frame(&mut out[start.index()..], call);
+}
+
+/// Encodes a method's own error. Infallible methods have none, and no codec could carry it.
+pub(crate) struct EncodeApp<E>(fn(&E, &Codec, &mut Vec<u8>) -> Result<(), EncodeError>);
+
+impl<E> Clone for EncodeApp<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for EncodeApp<E> {}
+
+impl<E: Payload> EncodeApp<E> {
+    pub(crate) const fn of_payload() -> Self {
+        Self(E::encode_payload)
+    }
+}
+
+impl EncodeApp<Infallible> {
+    pub(crate) const fn never() -> Self {
+        Self(|never, _, _| match *never {})
+    }
+}
+
+/// A handler made of a function: decodes `Q`, calls, encodes `R` or `E`.
+pub(crate) struct Typed<F, Q, E> {
+    pub(crate) start: F,
+    pub(crate) encode_app: EncodeApp<E>,
+    pub(crate) request: std::marker::PhantomData<fn(Q)>,
+}
+
+impl<F, Fut, Q, R, E> Handler for Typed<F, Q, E>
+where
+    F: Fn(Cx, Q) -> Result<Fut, Status> + Send + Sync,
+    Fut: Future<Output = Result<R, CallError<E>>> + Send + 'static,
+    Q: Payload,
+    R: Payload,
+    E: 'static,
+{
+    fn start(&self, cx: Cx, incoming: Incoming<'_>) -> Result<Pin<Box<dyn Respond>>, Status> {
+        let Incoming { payload, codec, limits } = incoming;
+        let request = Q::decode_payload(codec, payload, limits).map_err(|error| {
+            Status::refused(Code::BAD_PAYLOAD, format!("the request does not decode: {error}"))
+        })?;
+        let future = (self.start)(cx, request)?;
+        Ok(Box::pin(Running { future, codec: codec.clone(), encode_app: self.encode_app }))
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A typed call that was started.
+    struct Running<Fut, E> {
+        #[pin]
+        future: Fut,
+        codec: Codec,
+        encode_app: EncodeApp<E>,
+    }
+}
+
+impl<Fut, R, E> Respond for Running<Fut, E>
+where
+    Fut: Future<Output = Result<R, CallError<E>>> + Send,
+    R: Payload,
+{
+    fn poll_respond(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Poll<Outcome> {
+        let this = self.project();
+        let result = std::task::ready!(this.future.poll(cx));
+        Poll::Ready(reply.result(this.codec, result, *this.encode_app))
+    }
+}

@@ -1,0 +1,185 @@
+//! Methods without macros: a name, a version, a handler.
+//!
+//! ```
+//! use switchback::{CallError, Cx, Method};
+//!
+//! let method = Method::infallible("demo.Math/double", 1, |_cx: Cx, n: u64| async move {
+//!     Ok::<u64, CallError<std::convert::Infallible>>(n * 2)
+//! });
+//! assert_eq!(method.version(), 1);
+//! ```
+
+use std::convert::Infallible;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::service::handler::{EncodeApp, Handler, Typed};
+use crate::service::{CallError, Cx, Fingerprint, Payload, Status};
+use crate::wire::{Code, MethodId};
+
+/// One version of one method with its handler.
+#[derive(Clone)]
+pub struct Method {
+    pub(crate) name: Arc<str>,
+    pub(crate) id: MethodId,
+    pub(crate) version: u16,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) run: Run,
+    pub(crate) cancellable: bool,
+    pub(crate) handler: Arc<dyn Handler>,
+}
+
+/// Where a handler runs.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Run {
+    /// Polled once in the connection's read loop and made a task only if it is not ready: the
+    /// fastest, and right for handlers that do not burn CPU.
+    #[default]
+    Inline,
+    /// A task from the start: a handler that computes for long does not stall its connection.
+    Spawn,
+    /// A thread of the blocking pool: the handler may block. It cannot be dropped half-way; a
+    /// cancelled one runs on and holds its slot.
+    Blocking,
+}
+
+/// What a group of methods is made of; the server half of `#[service]` implements it.
+pub trait Service {
+    /// Every (method, version) with its handler.
+    fn into_methods(self) -> Vec<Method>;
+}
+
+impl Method {
+    /// A method whose handler answers with `R` or with an error `E` of its own.
+    ///
+    /// `name` is `"service/method"`; `version` is 1 to 65,534. Both are checked when the method
+    /// is installed. The fingerprint is unchecked until [`Method::fingerprint`] sets it.
+    pub fn new<Q, R, E, F, Fut>(name: &str, version: u16, handler: F) -> Self
+    where
+        F: Fn(Cx, Q) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, CallError<E>>> + Send + 'static,
+        Q: Payload,
+        R: Payload,
+        E: Payload,
+    {
+        Self::try_new(name, version, move |cx, request| Ok(handler(cx, request)))
+    }
+
+    /// A method without an error of its own: what fails is a [`Status`].
+    pub fn infallible<Q, R, F, Fut>(name: &str, version: u16, handler: F) -> Self
+    where
+        F: Fn(Cx, Q) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, CallError<Infallible>>> + Send + 'static,
+        Q: Payload,
+        R: Payload,
+    {
+        Self::try_infallible(name, version, move |cx, request| Ok(handler(cx, request)))
+    }
+
+    /// Like [`Method::new`], for a handler that may refuse the request before it starts: the
+    /// caller is told that nothing was executed. For conversions between versions.
+    pub fn try_new<Q, R, E, F, Fut>(name: &str, version: u16, start: F) -> Self
+    where
+        F: Fn(Cx, Q) -> Result<Fut, Refusal> + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, CallError<E>>> + Send + 'static,
+        Q: Payload,
+        R: Payload,
+        E: Payload,
+    {
+        Self::typed(name, version, start, EncodeApp::<E>::of_payload())
+    }
+
+    /// [`Method::try_new`] for a method without an error of its own.
+    pub fn try_infallible<Q, R, F, Fut>(name: &str, version: u16, start: F) -> Self
+    where
+        F: Fn(Cx, Q) -> Result<Fut, Refusal> + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, CallError<Infallible>>> + Send + 'static,
+        Q: Payload,
+        R: Payload,
+    {
+        Self::typed(name, version, start, EncodeApp::never())
+    }
+
+    fn typed<Q, R, E, F, Fut>(name: &str, version: u16, start: F, app: EncodeApp<E>) -> Self
+    where
+        F: Fn(Cx, Q) -> Result<Fut, Refusal> + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, CallError<E>>> + Send + 'static,
+        Q: Payload,
+        R: Payload,
+        E: 'static,
+    {
+        let start = move |cx, request| start(cx, request).map_err(|refusal| refusal.0);
+        let handler = Arc::new(Typed { start, encode_app: app, request: PhantomData });
+        Self {
+            id: MethodId::of(name),
+            name: name.into(),
+            version,
+            fingerprint: Fingerprint::UNCHECKED,
+            run: Run::default(),
+            cancellable: true,
+            handler,
+        }
+    }
+
+    /// Sets the method's number, instead of the CRC-32 of its name.
+    #[must_use]
+    pub const fn id(mut self, id: MethodId) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// Sets the fingerprint of the request, response and error types.
+    #[must_use]
+    pub const fn fingerprint(mut self, fingerprint: Fingerprint) -> Self {
+        self.fingerprint = fingerprint;
+        self
+    }
+
+    /// Sets where the handler runs.
+    #[must_use]
+    pub const fn run(mut self, run: Run) -> Self {
+        self.run = run;
+        self
+    }
+
+    /// A cancelled call runs to its end; the handler may ask [`Cx::is_cancelled`].
+    #[must_use]
+    pub const fn no_cancel(mut self) -> Self {
+        self.cancellable = false;
+        self
+    }
+
+    /// `"service/method"`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The version.
+    #[must_use]
+    pub const fn version(&self) -> u16 {
+        self.version
+    }
+}
+
+impl std::fmt::Debug for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Method")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request was refused before its handler started: nothing was executed.
+#[derive(Clone, Debug)]
+pub struct Refusal(Status);
+
+impl Refusal {
+    /// The request makes no sense to this handler.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self(Status::refused(code, message))
+    }
+}

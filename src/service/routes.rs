@@ -1,0 +1,119 @@
+//! One state of the dispatch table: which handler answers which (method, version).
+//!
+//! Invariants: immutable once made; methods ascend by id and versions within a method, so that a
+//! lookup is two binary searches over a few bytes; it always fits one TABLE frame.
+
+use std::sync::Arc;
+
+use crate::service::{Method, MethodCounters, RouteError};
+use crate::wire::{MethodId, MethodRow, TablePayload, VersionRow, table_hash};
+
+/// A table that never changes; [`crate::service::Dispatch`] swaps whole ones.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    methods: Vec<RoutedMethod>,
+    payload: TablePayload,
+}
+
+/// All versions of one method.
+#[derive(Clone, Debug)]
+pub(crate) struct RoutedMethod {
+    pub(crate) id: MethodId,
+    pub(crate) name: Arc<str>,
+    pub(crate) ceiling: u16,
+    pub(crate) entries: Vec<Arc<Entry>>,
+}
+
+/// One handler as installed. Calls that outlive their read batch hold it, and so does every
+/// batch through its table: it is dropped when the last of them has ended, never before.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) method: Method,
+    pub(crate) counters: Arc<MethodCounters>,
+    /// Told when this entry is dropped.
+    pub(crate) retirement: crate::service::retire::DrainSignal,
+}
+
+/// What a lookup found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lookup<'a> {
+    Found(&'a Arc<Entry>),
+    /// The method is there, not in this version, or above the ceiling.
+    Version(&'a RoutedMethod),
+    Unknown,
+}
+
+impl Routes {
+    pub(crate) fn new(methods: Vec<RoutedMethod>) -> Result<Self, RouteError> {
+        let versions: usize = methods.iter().map(|method| method.entries.len()).sum();
+        let (methods_max, versions_max) = (TablePayload::METHODS_MAX, TablePayload::VERSIONS_MAX);
+        if methods.len() > methods_max {
+            return Err(RouteError::TooManyMethods { methods: methods.len(), max: methods_max });
+        }
+        if versions > versions_max {
+            return Err(RouteError::TooManyVersions { versions, max: versions_max });
+        }
+        let rows: Vec<MethodRow> = methods.iter().map(RoutedMethod::row).collect();
+        let payload = TablePayload { hash: table_hash(&rows), rows };
+        Ok(Self { methods, payload })
+    }
+
+    /// The handler for a request (RT-5).
+    pub(crate) fn lookup(&self, id: MethodId, version: u16) -> Lookup<'_> {
+        let Some(method) = self.method(id) else {
+            return Lookup::Unknown;
+        };
+        if version > method.ceiling {
+            return Lookup::Version(method);
+        }
+        match method.entries.binary_search_by_key(&version, |entry| entry.method.version) {
+            Ok(at) => Lookup::Found(&method.entries[at]),
+            Err(_) => Lookup::Version(method),
+        }
+    }
+
+    pub(crate) fn method(&self, id: MethodId) -> Option<&RoutedMethod> {
+        let at = self.methods.binary_search_by_key(&id, |method| method.id).ok()?;
+        Some(&self.methods[at])
+    }
+
+    pub(crate) fn methods(&self) -> &[RoutedMethod] {
+        &self.methods
+    }
+
+    /// The table as peers are told it.
+    pub(crate) const fn payload(&self) -> &TablePayload {
+        &self.payload
+    }
+
+    /// What a peer that knows `before` must be told to know this table (RT-4).
+    pub(crate) fn update_from(&self, before: &TablePayload) -> TablePayload {
+        let row_of = |table: &TablePayload, id: MethodId| {
+            let at = table.rows.binary_search_by_key(&id, |row| row.method).ok()?;
+            Some(table.rows[at].clone())
+        };
+        let changed = |row: &&MethodRow| row_of(before, row.method).as_ref() != Some(*row);
+        let mut rows: Vec<MethodRow> = self.payload.rows.iter().filter(changed).cloned().collect();
+        let gone = before.rows.iter().filter(|row| self.method(row.method).is_none());
+        rows.extend(gone.map(|row| MethodRow { versions: Vec::new(), ..row.clone() }));
+        rows.sort_by_key(|row| row.method);
+        TablePayload { hash: self.payload.hash, rows }
+    }
+}
+
+impl RoutedMethod {
+    /// The versions that may be called now, ascending.
+    pub(crate) fn callable(&self) -> Vec<u16> {
+        let versions = self.entries.iter().map(|entry| entry.method.version);
+        versions.filter(|version| *version <= self.ceiling).collect()
+    }
+
+    fn row(&self) -> MethodRow {
+        let row = |entry: &Arc<Entry>| VersionRow {
+            version: entry.method.version,
+            fingerprint: entry.method.fingerprint.as_u64(),
+        };
+        let versions = self.entries.iter().map(row).collect();
+        MethodRow { method: self.id, ceiling: self.ceiling, versions }
+    }
+}

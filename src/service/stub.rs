@@ -1,0 +1,214 @@
+//! The client's side of a method: every version it can speak, and how.
+//!
+//! Invariants: versions descend, so that the first one the server can be called in is the best;
+//! each owns functions for its own frozen types. A stub is made once per method and shared.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::service::{CallError, Codec, DecodeLimits, Fingerprint, Payload, Status};
+use crate::wire::{Code, MethodId};
+
+/// One method as a client calls it: requests `Q`, responses `R`, errors `E`.
+pub struct Stub<Q, R, E> {
+    pub(crate) name: Arc<str>,
+    pub(crate) id: MethodId,
+    pub(crate) idempotent: bool,
+    pub(crate) timeout: Option<Duration>,
+    /// Descending by version, never empty.
+    pub(crate) versions: Vec<StubVersion<Q, R, E>>,
+}
+
+/// One version of a method: how its request is encoded and its answer decoded.
+pub(crate) struct StubVersion<Q, R, E> {
+    pub(crate) version: u16,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) encode: Encode<Q>,
+    pub(crate) decode: Decode<R, E>,
+}
+
+/// Appends the request in one version's types.
+pub(crate) struct Encode<Q>(pub(crate) fn(&Q, &Codec, &mut Vec<u8>) -> Result<(), Status>);
+
+/// Reads the answer in one version's types.
+pub(crate) struct Decode<R, E>(
+    pub(crate) fn(Answer<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
+);
+
+/// The payload of a RESPONSE.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer<'a> {
+    Ok(&'a [u8]),
+    App(&'a [u8]),
+}
+
+impl<Q: Payload, R: Payload, E: Payload> Stub<Q, R, E> {
+    /// A method in one version.
+    #[must_use]
+    pub fn new(name: &str, version: u16, fingerprint: Fingerprint) -> Self {
+        Self::single(name, version, fingerprint, |answer, codec, limits| match answer {
+            Answer::Ok(bytes) => response(bytes, codec, limits),
+            Answer::App(bytes) => app(bytes, codec, limits),
+        })
+    }
+}
+
+impl<Q: Payload, R: Payload> Stub<Q, R, Infallible> {
+    /// A method in one version, without an error of its own.
+    #[must_use]
+    pub fn infallible(name: &str, version: u16, fingerprint: Fingerprint) -> Self {
+        Self::single(name, version, fingerprint, |answer, codec, limits| match answer {
+            Answer::Ok(bytes) => response(bytes, codec, limits),
+            Answer::App(_) => Err(unexpected_app()),
+        })
+    }
+
+    /// Adds an older version, spoken through conversions.
+    #[must_use]
+    pub fn compat_infallible<OldQ, OldR>(mut self, version: u16, fingerprint: Fingerprint) -> Self
+    where
+        Q: Clone,
+        OldQ: Payload + TryFrom<Q, Error: std::fmt::Display>,
+        OldR: Payload,
+        R: TryFrom<OldR, Error: std::fmt::Display>,
+    {
+        self.push(version, fingerprint, encode_old::<Q, OldQ>, |answer, codec, limits| {
+            let old = match answer {
+                Answer::Ok(bytes) => response::<OldR, Infallible>(bytes, codec, limits),
+                Answer::App(_) => Err(unexpected_app()),
+            };
+            crate::service::convert_result(old)
+        });
+        self
+    }
+}
+
+impl<Q, R, E> Stub<Q, R, E> {
+    fn single(
+        name: &str,
+        version: u16,
+        fingerprint: Fingerprint,
+        decode: fn(Answer<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
+    ) -> Self
+    where
+        Q: Payload,
+    {
+        let (id, idempotent, timeout) = (MethodId::of(name), false, None);
+        let mut stub = Self { name: name.into(), id, idempotent, timeout, versions: Vec::new() };
+        stub.push(version, fingerprint, encode_new::<Q>, decode);
+        stub
+    }
+
+    /// Adds an older version, spoken through conversions.
+    #[must_use]
+    pub fn compat<OldQ, OldR, OldE>(mut self, version: u16, fingerprint: Fingerprint) -> Self
+    where
+        Q: Clone,
+        OldQ: Payload + TryFrom<Q, Error: std::fmt::Display>,
+        OldR: Payload,
+        OldE: Payload,
+        R: TryFrom<OldR, Error: std::fmt::Display>,
+        E: TryFrom<OldE, Error: std::fmt::Display>,
+    {
+        self.push(version, fingerprint, encode_old::<Q, OldQ>, |answer, codec, limits| {
+            let old = match answer {
+                Answer::Ok(bytes) => response::<OldR, OldE>(bytes, codec, limits),
+                Answer::App(bytes) => app(bytes, codec, limits),
+            };
+            crate::service::convert_result(old)
+        });
+        self
+    }
+
+    /// Sets the method's number, instead of the CRC-32 of its name.
+    #[must_use]
+    pub const fn id(mut self, id: MethodId) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// Says that executing a call twice does no harm.
+    #[must_use]
+    pub const fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Sets the timeout of calls that name none, instead of the channel's.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// `"service/method"`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn push(
+        &mut self,
+        version: u16,
+        fingerprint: Fingerprint,
+        encode: fn(&Q, &Codec, &mut Vec<u8>) -> Result<(), Status>,
+        decode: fn(Answer<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
+    ) {
+        let (encode, decode) = (Encode(encode), Decode(decode));
+        self.versions.push(StubVersion { version, fingerprint, encode, decode });
+        self.versions.sort_by_key(|known| std::cmp::Reverse(known.version));
+    }
+}
+
+impl<Q, R, E> std::fmt::Debug for Stub<Q, R, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let versions: Vec<u16> = self.versions.iter().map(|known| known.version).collect();
+        f.debug_struct("Stub")
+            .field("name", &self.name)
+            .field("versions", &versions)
+            .finish_non_exhaustive()
+    }
+}
+
+fn encode_new<Q: Payload>(request: &Q, codec: &Codec, out: &mut Vec<u8>) -> Result<(), Status> {
+    request.encode_payload(codec, out).map_err(|error| {
+        Status::refused(Code::ENCODE, format!("the request does not encode: {error}"))
+    })
+}
+
+fn encode_old<Q: Clone, OldQ>(request: &Q, codec: &Codec, out: &mut Vec<u8>) -> Result<(), Status>
+where
+    OldQ: Payload + TryFrom<Q, Error: std::fmt::Display>,
+{
+    encode_new(&crate::service::downgrade_request::<Q, OldQ>(request.clone())?, codec, out)
+}
+
+fn response<R: Payload, E>(
+    bytes: &[u8],
+    codec: &Codec,
+    limits: &DecodeLimits,
+) -> Result<R, CallError<E>> {
+    R::decode_payload(codec, bytes, limits).map_err(|error| {
+        CallError::Rpc(Status::new(Code::BAD_RESPONSE, format!("the response: {error}")))
+    })
+}
+
+fn app<R, E: Payload>(
+    bytes: &[u8],
+    codec: &Codec,
+    limits: &DecodeLimits,
+) -> Result<R, CallError<E>> {
+    match E::decode_payload(codec, bytes, limits) {
+        Ok(error) => Err(CallError::App(error)),
+        Err(error) => {
+            let message = format!("the method's error: {error}");
+            Err(CallError::Rpc(Status::new(Code::BAD_RESPONSE, message)))
+        }
+    }
+}
+
+fn unexpected_app<E>() -> CallError<E> {
+    let message = "the server answered with an error of the method's own, which has none";
+    CallError::Rpc(Status::new(Code::BAD_RESPONSE, message))
+}

@@ -1,0 +1,153 @@
+//! Values to bytes: frames are written into the caller's buffer in two steps.
+//!
+//! A caller encodes a frame into scratch and finishes it there (lengths and body CRC); only when
+//! it enters the connection's output is it sealed with its call id and header CRC. So the user's
+//! serializer never runs under the connection's lock, and ids ascend in the order of the bytes.
+//!
+//! Invariant: a finished and sealed frame satisfies the decoder.
+
+use crate::wire::{BODY_CRC_BYTES, CallId, Close, Code, Disposition, Kind, MethodId, push_tlv};
+use crate::wire::{HEAD_BYTES, MESSAGE_BYTES_MAX, response_keys};
+
+/// Where a frame that is being written starts in its buffer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FrameStart(usize);
+
+impl FrameStart {
+    /// The index of the frame's first byte.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// A frame that would be over the receiver's limit; nothing of it is left in the buffer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("frame body of {bytes} bytes is over the receiver's limit of {max}")]
+pub struct FrameTooLarge {
+    /// `body_len` as it would be.
+    pub bytes: usize,
+    /// The receiver's limit.
+    pub max: u32,
+}
+
+/// The fixed fields of a REQUEST.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RequestFields {
+    /// Which method.
+    pub method: MethodId,
+    /// Which version of it.
+    pub version: u16,
+    /// The payload's codec.
+    pub codec: u8,
+    /// High nibble: attempt; bits 0-1: priority.
+    pub attempt_priority: u8,
+    /// Remaining time, rounded up.
+    pub timeout_ms: u32,
+    /// Of the client's types; 0 = not checked.
+    pub fingerprint: u32,
+}
+
+/// Begins a frame of any kind: leaves room for the header.
+pub fn begin_frame(out: &mut Vec<u8>, kind: Kind) -> FrameStart {
+    let start = FrameStart(out.len());
+    let mut head = [0; HEAD_BYTES];
+    head[4] = kind.0;
+    out.extend_from_slice(&head);
+    start
+}
+
+/// Begins a REQUEST; TLVs and payload follow.
+pub fn begin_request(out: &mut Vec<u8>, fields: &RequestFields) -> FrameStart {
+    let start = begin_frame(out, Kind::REQUEST);
+    let [m0, m1, m2, m3] = fields.method.0.to_be_bytes();
+    let [v0, v1] = fields.version.to_be_bytes();
+    let [t0, t1, t2, t3] = fields.timeout_ms.to_be_bytes();
+    let [f0, f1, f2, f3] = fields.fingerprint.to_be_bytes();
+    let (codec, attempt) = (fields.codec, fields.attempt_priority);
+    out.extend_from_slice(&[
+        m0, m1, m2, m3, v0, v1, codec, attempt, t0, t1, t2, t3, f0, f1, f2, f3,
+    ]);
+    start
+}
+
+/// Begins a RESPONSE; TLVs and payload follow.
+pub fn begin_response(
+    out: &mut Vec<u8>,
+    status: Code,
+    disposition: Disposition,
+    codec: u8,
+) -> FrameStart {
+    let start = begin_frame(out, Kind::RESPONSE);
+    let [s0, s1] = status.as_u16().to_be_bytes();
+    out.extend_from_slice(&[s0, s1, disposition.as_u8(), codec]);
+    start
+}
+
+/// Ends a frame: writes its lengths and appends the body's CRC.
+///
+/// # Errors
+/// [`FrameTooLarge`] when the body is over `frame_bytes_max`; the buffer is as before the frame.
+pub fn finish_frame(
+    out: &mut Vec<u8>,
+    start: FrameStart,
+    ext_len: usize,
+    frame_bytes_max: u32,
+) -> Result<(), FrameTooLarge> {
+    let body_at = start.0 + HEAD_BYTES;
+    let bytes = out.len() - body_at + BODY_CRC_BYTES;
+    let body_len = match u32::try_from(bytes) {
+        Ok(len) if len <= frame_bytes_max => len,
+        _ => {
+            out.truncate(start.0);
+            return Err(FrameTooLarge { bytes, max: frame_bytes_max });
+        }
+    };
+    let ext_len = u16::try_from(ext_len).expect("callers bound TLVs to 8 KiB");
+    let crc = crc32fast::hash(&out[body_at..]);
+    out.extend_from_slice(&crc.to_be_bytes());
+    let head = &mut out[start.0..body_at];
+    head[0..4].copy_from_slice(&body_len.to_be_bytes());
+    head[6..8].copy_from_slice(&ext_len.to_be_bytes());
+    Ok(())
+}
+
+/// Gives a finished frame its call id and header CRC. `frame` is the whole frame.
+///
+/// # Panics
+/// If `frame` is shorter than a header: it was not made by [`begin_frame`].
+pub fn seal_frame(frame: &mut [u8], call: CallId) {
+    frame[8..12].copy_from_slice(&call.0.to_be_bytes());
+    let crc = crc32fast::hash(&frame[..12]);
+    frame[12..HEAD_BYTES].copy_from_slice(&crc.to_be_bytes());
+}
+
+/// Appends a whole frame of the connection (call id 0), or a CANCEL: small, always within limits.
+pub fn append_control(out: &mut Vec<u8>, kind: Kind, call: CallId, ext: &[u8], payload: &[u8]) {
+    let start = begin_frame(out, kind);
+    out.extend_from_slice(ext);
+    out.extend_from_slice(payload);
+    finish_frame(out, start, ext.len(), u32::MAX).expect("control frames are far below 4 GiB");
+    seal_frame(&mut out[start.0..], call);
+}
+
+impl Close<'_> {
+    /// Appends this CLOSE.
+    pub fn append(&self, out: &mut Vec<u8>) {
+        let start = begin_frame(out, Kind::CLOSE);
+        out.extend_from_slice(&self.reason.0.to_be_bytes());
+        out.extend_from_slice(&self.last_call.0.to_be_bytes());
+        let end = self.detail.floor_char_boundary(Self::DETAIL_BYTES_MAX);
+        out.extend_from_slice(&self.detail.as_bytes()[..end]);
+        finish_frame(out, start, 0, u32::MAX).expect("a close is below 300 bytes");
+        seal_frame(&mut out[start.0..], CallId::CONNECTION);
+    }
+}
+
+/// Appends the TLV of a response's message, cut at its limit.
+pub(crate) fn push_message(out: &mut Vec<u8>, message: &str) {
+    if !message.is_empty() {
+        let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
+        push_tlv(out, response_keys::MESSAGE, &message.as_bytes()[..end]);
+    }
+}
