@@ -1,7 +1,9 @@
 //! RPC that you can upgrade, and take back, under load.
 
+pub mod error;
 pub mod proto;
 pub mod service;
+pub mod transport;
 pub mod util;
 pub mod wire;
 

@@ -1,0 +1,166 @@
+//! The flusher: the task that writes what nobody else has written, and sweeps deadlines.
+//!
+//! Invariants: while bytes wait and nobody writes, it runs or is woken; it sweeps only while a
+//! deadline is pending, between the deadline and 10 ms after it, never before; it ends when the
+//! output was closed and everything is written, or when the stream failed.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::driver::Runtime;
+use crate::driver::outbound::{Outbound, Released, Writer};
+
+/// What a flusher works for: the shared half of a client's or a server's connection.
+pub(crate) trait FlushHost: Send + Sync + 'static {
+    /// Runs `f` under the connection's lock.
+    fn with_outbound<T>(&self, f: impl FnOnce(&mut Outbound) -> T) -> T;
+    /// Not later than the first deadline, if one is pending.
+    fn next_deadline(&self) -> Option<Instant>;
+    /// Ends what is due.
+    fn sweep(&self, now: Instant);
+    /// The output fell below its soft limit.
+    fn handle_room(&self);
+    /// The stream cannot be written any more.
+    fn handle_write_error(&self, error: &io::Error);
+}
+
+/// One connection's flusher.
+pub(crate) struct Flusher<H> {
+    host: Arc<H>,
+    runtime: Runtime,
+    writer: Option<Writer>,
+    timer: Option<(Instant, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    /// It gave other tasks a turn to append more.
+    has_yielded: bool,
+    is_shutting_down: bool,
+}
+
+impl<H: FlushHost> Flusher<H> {
+    pub(crate) const fn new(host: Arc<H>, runtime: Runtime) -> Self {
+        let (writer, timer) = (None, None);
+        Self { host, runtime, writer, timer, has_yielded: false, is_shutting_down: false }
+    }
+
+    /// Starts the task.
+    pub(crate) fn spawn(mut self) {
+        let spawn = Arc::clone(&self.runtime.spawn);
+        spawn.spawn(Box::pin(std::future::poll_fn(move |cx| self.poll_run(cx))));
+    }
+
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if std::task::ready!(self.poll_write(cx)) {
+                return Poll::Ready(());
+            }
+            if self.poll_sweep(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Writes until nothing is left (`Ready(false)`), or until the connection is through
+    /// (`Ready(true)`).
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        loop {
+            if let Some(writer) = &mut self.writer {
+                let result = if self.is_shutting_down {
+                    writer.poll_shutdown(cx)
+                } else {
+                    writer.poll_write_all(cx)
+                };
+                let Poll::Ready(result) = result else {
+                    // Deadlines pass while the peer does not read.
+                    while self.poll_sweep(cx).is_ready() {}
+                    return Poll::Pending;
+                };
+                if let Err(error) = result {
+                    self.host.with_outbound(Outbound::fail);
+                    self.host.handle_write_error(&error);
+                    return Poll::Ready(true);
+                }
+                if self.is_shutting_down {
+                    return Poll::Ready(true);
+                }
+                if let Some(writer) = self.writer.take() {
+                    release(&*self.host, writer);
+                }
+                continue;
+            }
+            let waits = self.runtime.spawn.is_multi_thread() && !self.has_yielded;
+            let taken = self.host.with_outbound(|out| {
+                if out.is_failed() {
+                    return Next::End;
+                }
+                match out.take(cx.waker()) {
+                    Some(writer) if waits => {
+                        out.release(writer);
+                        Next::Yield
+                    }
+                    Some(writer) => Next::Write(writer),
+                    None => out.take_to_close().map_or(Next::Idle, Next::Shutdown),
+                }
+            });
+            match taken {
+                Next::End => return Poll::Ready(true),
+                Next::Idle => {
+                    self.has_yielded = false;
+                    return Poll::Ready(false);
+                }
+                Next::Yield => {
+                    self.has_yielded = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Next::Write(writer) => self.writer = Some(writer),
+                Next::Shutdown(writer) => {
+                    self.writer = Some(writer);
+                    self.is_shutting_down = true;
+                }
+            }
+        }
+    }
+
+    /// Sweeps if it is time (`Ready`), else sees to it that it is woken when it is.
+    fn poll_sweep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.host.next_deadline() else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        let is_set = self.timer.as_ref().is_some_and(|(at, _)| *at <= deadline + SWEEP_EVERY);
+        if !is_set {
+            let at = deadline + SWEEP_EVERY / 2;
+            self.timer = Some((at, self.runtime.clock.sleep_until(at)));
+        }
+        let Some((_, timer)) = &mut self.timer else { return Poll::Pending };
+        std::task::ready!(timer.as_mut().poll(cx));
+        self.timer = None;
+        self.host.sweep(self.runtime.clock.now());
+        Poll::Ready(())
+    }
+}
+
+/// What a look at the output came to.
+enum Next {
+    End,
+    Idle,
+    Yield,
+    Write(Writer),
+    Shutdown(Writer),
+}
+
+/// Gives a writer back and tells whom it concerns.
+pub(crate) fn release<H: FlushHost>(host: &H, writer: Writer) {
+    let Released { wake, has_room } = host.with_outbound(|out| out.release(writer));
+    if let Some(waker) = wake {
+        waker.wake();
+    }
+    if has_room {
+        host.handle_room();
+    }
+}
+
+/// Calls end up to this much after their deadline; one sweep serves all that fall within it.
+const SWEEP_EVERY: Duration = Duration::from_millis(10);

@@ -1,0 +1,24 @@
+//! Drives one protocol connection over one byte stream; the only place where both meet.
+//!
+//! A connection has two tasks. The *reader* takes bytes from the stream, lets the state machine
+//! judge them, and hands on what they mean. The *flusher* writes what stands in the output and
+//! sweeps deadlines. Callers append to the output themselves, and write it themselves when they
+//! are alone or cross a threshold: a hop to another task costs more than a small write.
+//!
+//! Invariants: one owner of the write side at a time; no lock is held while user code runs or a
+//! waker is called; an idle connection holds no buffers.
+
+mod call_task;
+mod client;
+mod flusher;
+mod input;
+mod outbound;
+mod runtime;
+mod scratch;
+mod server;
+mod server_shared;
+
+pub use client::{ClientDriver, ClientSettings, PollStart, Reply};
+pub use runtime::{Clock, Runtime, Spawn, TokioRuntime};
+pub use server::{ServerDriver, ServerSettings};
+pub use server_shared::ConnectionHandle;

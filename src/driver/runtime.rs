@@ -1,0 +1,84 @@
+//! Where tasks run and what time it is: the seams by which a simulation drives the real driver.
+//!
+//! Invariant: nothing else in the crate spawns a task, reads a clock or sleeps.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Starts tasks.
+pub trait Spawn: Send + Sync {
+    /// Starts a task. It ends by itself; the driver owns what makes it end.
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>);
+    /// Runs a function where it may block.
+    fn spawn_blocking(&self, task: Box<dyn FnOnce() + Send>);
+    /// Whether other threads run tasks beside this one: then a flusher waits a turn for more.
+    fn is_multi_thread(&self) -> bool;
+}
+
+/// Tells the time.
+pub trait Clock: Send + Sync {
+    /// Now; never goes back.
+    fn now(&self) -> Instant;
+    /// Ends at `at` or shortly after, never before.
+    fn sleep_until(&self, at: Instant) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// Both seams in one handle.
+#[derive(Clone)]
+pub struct Runtime {
+    /// Starts tasks.
+    pub spawn: Arc<dyn Spawn>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Tokio's tasks and tokio's clock, which tests may pause.
+#[derive(Clone, Debug)]
+pub struct TokioRuntime {
+    handle: tokio::runtime::Handle,
+}
+
+impl Runtime {
+    /// The tokio runtime this is called in.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn tokio() -> Self {
+        let runtime = Arc::new(TokioRuntime { handle: tokio::runtime::Handle::current() });
+        Self { spawn: Arc::<TokioRuntime>::clone(&runtime), clock: runtime }
+    }
+}
+
+impl Spawn for TokioRuntime {
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        drop(self.handle.spawn(task));
+    }
+
+    fn spawn_blocking(&self, task: Box<dyn FnOnce() + Send>) {
+        drop(self.handle.spawn_blocking(task));
+    }
+
+    fn is_multi_thread(&self) -> bool {
+        self.handle.runtime_flavor() != tokio::runtime::RuntimeFlavor::CurrentThread
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+impl Clock for TokioRuntime {
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn sleep_until(&self, at: Instant) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        // Tokio's timers count whole milliseconds and may end within the one before.
+        Box::pin(tokio::time::sleep_until(at.into()))
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,236 @@
+//! What can go wrong around a connection: connecting, binding, the handshake, the end.
+//!
+//! Errors of single calls are [`crate::service::CallError`]. One word wide, so that it costs
+//! nothing where it does not happen; [`Error::kind`] has the facts, `Display` the sentence.
+
+use std::fmt::{Display, Formatter};
+use std::io;
+use std::time::Duration;
+
+use crate::proto::Violation;
+use crate::service::{Fault, RouteError};
+use crate::wire::{CallId, CloseReason, VersionRange};
+
+/// Why a connection could not be had, or ended.
+#[derive(Clone)]
+pub struct Error(Box<ErrorKind>);
+
+/// The facts of an [`Error`].
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The address is not a URL of a known scheme.
+    #[error("{address:?} is no address: {why}")]
+    Address {
+        /// As given.
+        address: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A plaintext address that is not loopback, without `insecure_plaintext`.
+    #[error(
+        "{address} is not loopback and tcp:// is plaintext: use insecure_plaintext() if the \
+         network is trusted"
+    )]
+    InsecureAddress {
+        /// As given.
+        address: String,
+    },
+    /// The host's name does not resolve.
+    #[error("host {host:?} is not known: {error}")]
+    UnknownHost {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        error: String,
+    },
+    /// Nobody listens there.
+    #[error("nobody listens at {address} (connection refused)")]
+    Refused {
+        /// As given.
+        address: String,
+    },
+    /// The connection could not be made in time.
+    #[error("no connection to {address} within {after:?}")]
+    ConnectTimeout {
+        /// As given.
+        address: String,
+        /// The limit.
+        after: Duration,
+    },
+    /// Another error of the operating system while connecting.
+    #[error("connecting to {address} failed: {error}")]
+    Connect {
+        /// As given.
+        address: String,
+        /// What the system said.
+        error: String,
+    },
+    /// Somebody listens there already.
+    #[error("{address} is in use by another listener")]
+    AddressInUse {
+        /// As given.
+        address: String,
+    },
+    /// Another error of the operating system while binding.
+    #[error("cannot listen at {address}: {error}")]
+    Bind {
+        /// As given.
+        address: String,
+        /// What the system said.
+        error: String,
+    },
+    /// The other end speaks something else.
+    #[error("the peer does not speak switchback{}: it sent {found:?}", hint(.looks_like))]
+    NotSwitchback {
+        /// What it seems to speak.
+        looks_like: Option<&'static str>,
+        /// The first bytes it sent, escaped; at most 16 of them.
+        found: String,
+    },
+    /// Both speak the protocol, in no common version.
+    #[error("we speak protocol versions {ours}, the peer {theirs}: upgrade the older side")]
+    NoCommonVersion {
+        /// Of this build.
+        ours: VersionRange,
+        /// As the peer says.
+        theirs: VersionRange,
+    },
+    /// The other end took the connection and then did not say who it is.
+    #[error("the peer accepted the connection but did not finish the handshake within {after:?}")]
+    HandshakeTimeout {
+        /// The limit.
+        after: Duration,
+    },
+    /// The peer broke the protocol, and the connection was closed for it.
+    #[error("the peer broke the protocol ({reason}): {violation}")]
+    PeerMisbehaved {
+        /// What it was told.
+        reason: CloseReason,
+        /// What it did.
+        violation: Violation,
+    },
+    /// The peer closed the connection and said why.
+    #[error("the peer closed the connection: {reason}{}", detail_text(.detail))]
+    ClosedByPeer {
+        /// Why.
+        reason: CloseReason,
+        /// The highest call it read.
+        last_call: CallId,
+        /// In its words.
+        detail: String,
+    },
+    /// This side closed the connection.
+    #[error("the connection was closed on this side")]
+    ClosedHere,
+    /// The connection ended without a word.
+    #[error("the connection ended: {error}")]
+    Lost {
+        /// What the system said.
+        error: String,
+    },
+    /// The methods cannot be served together.
+    #[error(transparent)]
+    Route(RouteError),
+    /// No payload codec: the feature `bincode` is off and none was given.
+    #[error("no payload codec: turn the feature bincode on or add a codec of your own")]
+    NoCodec,
+}
+
+impl Error {
+    /// The facts.
+    #[must_use]
+    pub const fn kind(&self) -> &ErrorKind {
+        &self.0
+    }
+
+    /// Which side has to act.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self.kind() {
+            ErrorKind::Refused { .. }
+            | ErrorKind::NotSwitchback { .. }
+            | ErrorKind::HandshakeTimeout { .. }
+            | ErrorKind::PeerMisbehaved { .. } => Fault::Server,
+            ErrorKind::ConnectTimeout { .. }
+            | ErrorKind::Connect { .. }
+            | ErrorKind::ClosedByPeer { .. }
+            | ErrorKind::Lost { .. } => Fault::Network,
+            _ => Fault::Client,
+        }
+    }
+
+    /// The error for bytes that broke the protocol; `input` is what they were.
+    pub(crate) fn violation(violation: Violation, input: &[u8]) -> Self {
+        match violation {
+            Violation::Preface(crate::wire::PrefaceError::NotSwitchback) => {
+                let looks_like = looks_like(input);
+                let found = input.iter().take(16).copied();
+                let found = found.flat_map(std::ascii::escape_default).map(char::from).collect();
+                ErrorKind::NotSwitchback { looks_like, found }.into()
+            }
+            Violation::NoCommonVersion { ours, theirs } => {
+                ErrorKind::NoCommonVersion { ours, theirs }.into()
+            }
+            violation => {
+                let reason = violation.close_reason();
+                ErrorKind::PeerMisbehaved { reason, violation }.into()
+            }
+        }
+    }
+
+    pub(crate) fn lost(error: &io::Error) -> Self {
+        ErrorKind::Lost { error: error.to_string() }.into()
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self(Box::new(kind))
+    }
+}
+
+impl From<RouteError> for Error {
+    fn from(error: RouteError) -> Self {
+        ErrorKind::Route(error).into()
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        Display::fmt(&self.0, f)
+    }
+}
+
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Error({self})")
+    }
+}
+
+/// What a peer seems to speak, by its first bytes.
+fn looks_like(input: &[u8]) -> Option<&'static str> {
+    const KNOWN: [(&[u8], &str); 7] = [
+        (b"HTTP/", "HTTP"),
+        (b"GET ", "HTTP"),
+        (b"POST", "HTTP"),
+        (b"PRI ", "HTTP/2"),
+        (b"\x00\x00", "HTTP/2"),
+        (b"SSH-", "SSH"),
+        (b"\x16\x03", "TLS"),
+    ];
+    if input.starts_with(b"\x15\x03") {
+        return Some("TLS");
+    }
+    KNOWN.iter().find(|(start, _)| input.starts_with(start)).map(|(_, name)| *name)
+}
+
+fn hint(looks_like: &Option<&'static str>) -> String {
+    looks_like.map_or_else(String::new, |name| format!(" but {name}"))
+}
+
+fn detail_text(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(" ({detail:?})") }
+}

@@ -1,0 +1,18 @@
+//! Byte streams: what a connection is driven over.
+//!
+//! A transport is a pair of halves that are polled, tokio's own traits, so that TLS and test
+//! streams take the same path as TCP. The codec here serves those who frame a stream themselves.
+
+mod address;
+mod codec;
+mod mem;
+mod stream;
+#[cfg(feature = "tcp")]
+mod tcp;
+
+pub use address::Address;
+pub use codec::{CodecError, FrameCodec, OwnedFrame};
+pub use mem::duplex;
+pub use stream::Stream;
+#[cfg(feature = "tcp")]
+pub use tcp::{TcpAcceptor, connect_tcp};
