@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, Read as _};
 
-use super::record::{Answer, Disposition, How, LINE_BYTES_MAX, Outcome, Owner, Record, Start};
+use super::record::{Answer, Disposition, How, Outcome, Start};
 use super::report::{Call, Invariant, Verdict};
+use super::text::{LINE_BYTES_MAX, Owner, Record};
 
 /// Everything that the logs say.
 #[derive(Debug, Default)]

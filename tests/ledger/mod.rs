@@ -29,10 +29,12 @@
     reason = "the module is the same in binaries and in test harnesses"
 )]
 
+mod case;
 mod check;
 mod load;
 mod record;
 mod report;
+mod text;
 mod writer;
 
 pub use check::{Rules, check, check_bytes, check_with};

@@ -13,7 +13,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::record::{Attempt, End, How, Issue, Owner, Record, Start};
+use super::record::{Attempt, End, How, Issue, Start};
+use super::text::{Owner, Record};
 
 /// What one client writes.
 #[derive(Debug)]

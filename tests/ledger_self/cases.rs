@@ -277,6 +277,7 @@ const BROKEN: &[(&[Invariant], Edits)] = &[
     (&[Log], &[("issue 5 bank/pay", "issue 5 bank/pay 2 0 1010000 1100000\nissue 5 bank/pay")]),
     (&[Log], &[("end 5 deadline", "end 6 deadline maybe 1100050 -\nend 5 deadline")]),
     (&[Log], &[("end 5 deadline", "attempt 6 0 - unknown maybe\nend 5 deadline")]),
-    (&[Log], &[("start 3298534883333", "start 3298534883330")  , ("finish 3298534883333", "finish 3298534883330")]),
+    (&[Log], &[("start 3298534883333", "start 3298534883330"),
+               ("finish 3298534883333", "finish 3298534883330")]),
     (&[Log], &[(FINISH_1, "finish 3298534883329 ok 1002500\nfinish 3298534883329 ok 1002500")]),
 ];

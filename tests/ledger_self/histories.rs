@@ -68,7 +68,7 @@ fn a_vanished_record_is_an_error() -> io::Result<()> {
 /// Changes one thing; None if the history has nothing of the kind.
 type Mutation = fn(&mut History, &mut Random) -> Option<()>;
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 
 const MUTATIONS: &[(&str, Invariant, Mutation)] = &[
     ("the outcome is lost", L1, |history, random| {
