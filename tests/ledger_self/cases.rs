@@ -116,6 +116,17 @@ fn simulated_rules_forgive_nothing() {
 
     assert_eq!(by(&Rules::REAL), 0);
     assert_eq!(by(&Rules::SIMULATED), 1);
+
+    // Call 5 starts as late as it may by the caller's deadline, and a microsecond later.
+    let by = |at: u64, rules: &Rules| {
+        let late = format!("7 5 0 bank/pay 2 {at} 1101000");
+        let server = SERVER.replace("7 5 0 bank/pay 2 1012000 1100500", &late);
+        let server = server.replace("dropped 1100500", "dropped 1101000");
+        judge_by(CLIENT, &server, rules).count(L7)
+    };
+    assert_eq!(by(1_100_000, &Rules::SIMULATED), 0);
+    assert_eq!(by(1_100_001, &Rules::SIMULATED), 1);
+    assert_eq!(by(1_100_001, &Rules::REAL), 0);
 }
 
 /// A flood of one kind is counted in full, kept in part, and hides no other kind.
@@ -234,6 +245,8 @@ const BROKEN: &[(&[Invariant], Edits)] = &[
     (&[L2], &[("finish 3298534883329 ok 1002500\n", "")]),
     (&[L2], &[("1005000 3298534883329 7 1 3 2", "1005000 -")]),
     (&[L2], &[("3298534883332 err", "3298534883332 ok")]),
+    // It ran twice and finished once, and the answer names the other execution.
+    (&[L2], &[("1006000 3298534883331", "1006000 3298534883330")]),
     // L3: twice in all, whatever the attempt numbers say.
     (&[L3], &[(START_1, "start 3298534883329 7 1 0 bank/pay 2 1002000 1100500\n\
                          start 3298534890000 7 1 1 bank/pay 2 1003000 1100500")]),
@@ -276,6 +289,7 @@ const BROKEN: &[(&[Invariant], Edits)] = &[
     // Logs that contradict themselves: a number used twice, a nonce used twice, ends of nothing.
     (&[Log], &[("issue 5 bank/pay", "issue 5 bank/pay 2 0 1010000 1100000\nissue 5 bank/pay")]),
     (&[Log], &[("end 5 deadline", "end 6 deadline maybe 1100050 -\nend 5 deadline")]),
+    (&[Log], &[("end 5 deadline", "attempt 0 0 - unknown maybe\nend 5 deadline")]),
     (&[Log], &[("end 5 deadline", "attempt 6 0 - unknown maybe\nend 5 deadline")]),
     (&[Log], &[("start 3298534883333", "start 3298534883330"),
                ("finish 3298534883333", "finish 3298534883330")]),
