@@ -51,17 +51,14 @@ fn run() -> io::Result<bool> {
         write!(out, "{verdict}")?;
     }
     if verdict.clients == 0 {
-        return Err(io::Error::other(
-            "no client's log among the files: nothing to judge",
-        ));
+        return Err(io::Error::other("no client's log among the files: nothing to judge"));
     }
     Ok(verdict.is_clean())
 }
 
 fn number(argument: Option<std::ffi::OsString>) -> io::Result<u64> {
     let text = argument.as_ref().and_then(|argument| argument.to_str());
-    text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| usage("an option needs a number"))
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| usage("an option needs a number"))
 }
 
 fn usage(problem: &str) -> io::Error {

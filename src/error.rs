@@ -132,6 +132,15 @@ pub enum ErrorKind {
     /// The methods cannot be served together.
     #[error(transparent)]
     Route(RouteError),
+    /// Too many callers wait already.
+    #[error("{max} calls wait already, which is the limit")]
+    QueueFull {
+        /// The limit.
+        max: usize,
+    },
+    /// The connection has given all its call ids; a new one must be made.
+    #[error("the connection has used up its call ids")]
+    IdsExhausted,
     /// No payload codec: the feature `bincode` is off and none was given.
     #[error("no payload codec: turn the feature bincode on or add a codec of your own")]
     NoCodec,

@@ -1,5 +1,6 @@
 //! RPC that you can upgrade, and take back, under load.
 
+pub mod driver;
 pub mod error;
 pub mod proto;
 pub mod service;

@@ -94,11 +94,10 @@ impl<H: FlushHost> Flusher<H> {
                 if out.is_failed() {
                     return Next::End;
                 }
+                if waits && out.has_work() {
+                    return Next::Yield;
+                }
                 match out.take(cx.waker()) {
-                    Some(writer) if waits => {
-                        out.release(writer);
-                        Next::Yield
-                    }
                     Some(writer) => Next::Write(writer),
                     None => out.take_to_close().map_or(Next::Idle, Next::Shutdown),
                 }

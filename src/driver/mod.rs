@@ -10,15 +10,21 @@
 
 mod call_task;
 mod client;
+mod client_reader;
 mod flusher;
 mod input;
 mod outbound;
 mod runtime;
 mod scratch;
 mod server;
+mod server_batch;
 mod server_shared;
+mod signal;
 
-pub use client::{ClientDriver, ClientSettings, PollStart, Reply};
+pub use client::{ClientDriver, ClientSettings};
 pub use runtime::{Clock, Runtime, Spawn, TokioRuntime};
-pub use server::{ServerDriver, ServerSettings};
+pub use server::{ServerSettings, serve_stream};
 pub use server_shared::ConnectionHandle;
+
+pub(crate) use client::{Chosen, Start};
+pub(crate) use scratch::with_reply;

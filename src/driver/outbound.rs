@@ -113,6 +113,12 @@ impl Outbound {
         self.flusher.take()
     }
 
+    /// Whether there is something to write and nobody who does.
+    pub(crate) fn has_work(&self) -> bool {
+        let rests = |writer: &Writer| !writer.rest().is_empty();
+        self.writer.as_ref().is_some_and(|writer| rests(writer) || !self.pending.is_empty())
+    }
+
     /// For the flusher: the writer, if there is something to write and nobody else does.
     pub(crate) fn take(&mut self, flusher: &Waker) -> Option<Writer> {
         match self.writer.take() {

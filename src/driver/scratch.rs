@@ -18,6 +18,7 @@ thread_local! {
     static ENCODE: Cell<Option<Vec<u8>>> = const { Cell::new(None) };
     static REPLY: Cell<Option<Vec<u8>>> = const { Cell::new(None) };
     static BATCH: Cell<Option<Vec<u8>>> = const { Cell::new(None) };
+    static ANSWER: Cell<Option<Vec<u8>>> = const { Cell::new(None) };
     static READ: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
@@ -34,6 +35,11 @@ pub(crate) fn with_reply<T>(f: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 /// The answers of one read batch.
 pub(crate) fn with_batch<T>(f: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     with(&BATCH, f)
+}
+
+/// The answer of one call that outlived its batch.
+pub(crate) fn with_answer<T>(f: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    with(&ANSWER, f)
 }
 
 /// What one read brought; at least `READ_BYTES` fit.

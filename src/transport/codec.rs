@@ -8,7 +8,9 @@
 use bytes::{Bytes, BytesMut};
 use tokio_util::codec;
 
-use crate::wire::{CallId, DecodeError, Decoder, EXT_BYTES_MAX, FRAME_BYTES_DEFAULT, FrameTooLarge, Kind};
+use crate::wire::{
+    CallId, DecodeError, Decoder, EXT_BYTES_MAX, FRAME_BYTES_DEFAULT, FrameTooLarge, Kind,
+};
 use crate::wire::{Frame, Head, RawFrame, begin_frame, finish_frame, seal_frame};
 
 /// Frames in and out of a byte stream, without preface and handshake.

@@ -46,10 +46,7 @@ impl Case<'_> {
                 format!("it has {} outcomes: {}", each.len(), each.join("; "))
             });
         }
-        let limit = self
-            .issue
-            .deadline_at_us
-            .saturating_add(self.rules.grace_us);
+        let limit = self.issue.deadline_at_us.saturating_add(self.rules.grace_us);
         for end in self.ends {
             if end.ended_at_us > limit {
                 verdict.late += 1;
@@ -73,18 +70,11 @@ impl Case<'_> {
                 format!("it is not idempotent, but {}", self.runs_in_words())
             });
         }
-        for run in self
-            .runs
-            .iter()
-            .filter(|run| run.method != self.issue.method)
-        {
+        for run in self.runs.iter().filter(|run| run.method != self.issue.method) {
             self.report(verdict, Invariant::L10, || {
                 let asked = self.books.names.text(self.issue.method);
                 let ran = self.books.names.text(run.method);
-                format!(
-                    "it called {asked}, but {ran} ran on server {}",
-                    run.instance
-                )
+                format!("it called {asked}, but {ran} ran on server {}", run.instance)
             });
         }
     }
@@ -94,20 +84,12 @@ impl Case<'_> {
         for end in self.ends {
             if let Some(wrong) = contradiction(end.class, end.disposition, self.runs.len()) {
                 self.report(verdict, Invariant::L4, || {
-                    format!(
-                        "{}, {wrong}; {}",
-                        self.end_in_words(end),
-                        self.runs_in_words()
-                    )
+                    format!("{}, {wrong}; {}", self.end_in_words(end), self.runs_in_words())
                 });
             }
         }
         for attempt in self.tries {
-            let runs = self
-                .runs
-                .iter()
-                .filter(|run| run.attempt == attempt.attempt)
-                .count();
+            let runs = self.runs.iter().filter(|run| run.attempt == attempt.attempt).count();
             if let Some(wrong) = contradiction(attempt.class, attempt.disposition, runs) {
                 self.report(verdict, Invariant::L4, || {
                     let outcome = self.books.names.text(attempt.outcome);
@@ -122,32 +104,19 @@ impl Case<'_> {
 
     /// L7, and that servers' times come after the client's.
     fn times(&self, verdict: &mut Verdict) {
-        let Rules {
-            tolerance_us,
-            transit_us,
-            ..
-        } = *self.rules;
-        let allowed = self
-            .issue
-            .deadline_at_us
-            .saturating_add(tolerance_us + transit_us);
+        let Rules { tolerance_us, transit_us, .. } = *self.rules;
+        let allowed = self.issue.deadline_at_us.saturating_add(tolerance_us + transit_us);
         for run in self.runs {
             let (start, given) = (run.started_at_us, run.deadline_at_us);
             if start > given {
                 self.report(verdict, Invariant::L7, || {
                     let over = apart(given, start);
-                    format!(
-                        "server {} started it {over} from its deadline there",
-                        run.instance
-                    )
+                    format!("server {} started it {over} from its deadline there", run.instance)
                 });
             } else if start > allowed {
                 self.report(verdict, Invariant::L7, || {
                     let over = apart(self.issue.deadline_at_us, start);
-                    format!(
-                        "server {} started it {over} from the caller's deadline",
-                        run.instance
-                    )
+                    format!("server {} started it {over} from the caller's deadline", run.instance)
                 });
             } else if given > allowed.saturating_add(WIRE_ROUNDING_US) {
                 self.report(verdict, Invariant::L7, || {
@@ -165,10 +134,7 @@ impl Case<'_> {
             if let Some((_, at)) = run.finish.filter(|(_, at)| *at < start) {
                 self.report(verdict, Invariant::Clock, || {
                     let before = apart(start, at);
-                    format!(
-                        "server {} finished it {before} from its start",
-                        run.instance
-                    )
+                    format!("server {} finished it {before} from its start", run.instance)
                 });
             }
         }
@@ -203,10 +169,7 @@ impl Case<'_> {
         };
         if run.call != self.issue.call {
             self.report(verdict, Invariant::L10, || {
-                format!(
-                    "it got the answer that execution {} made for call {}",
-                    run.nonce, run.call
-                )
+                format!("it got the answer that execution {} made for call {}", run.nonce, run.call)
             });
         }
         if !finished(run) || !has_run {
@@ -220,14 +183,9 @@ impl Case<'_> {
 
     /// L10: whom the answer says it is for.
     fn echo(&self, verdict: &mut Verdict, answer: &Answer) {
-        let to = Call {
-            client: answer.client,
-            seq: answer.seq,
-        };
+        let to = Call { client: answer.client, seq: answer.seq };
         if to != self.issue.call {
-            self.report(verdict, Invariant::L10, || {
-                format!("its answer is for call {to}")
-            });
+            self.report(verdict, Invariant::L10, || format!("its answer is for call {to}"));
         }
     }
 
@@ -257,10 +215,7 @@ impl Case<'_> {
     fn end_in_words(&self, end: &Ended) -> String {
         let outcome = self.books.names.text(end.outcome);
         let after = apart(self.issue.issued_at_us, end.ended_at_us);
-        format!(
-            "it ended {outcome} ({}) at {after}",
-            end.disposition.as_str()
-        )
+        format!("it ended {outcome} ({}) at {after}", end.disposition.as_str())
     }
 
     /// Times are relative to the issue of the call.
@@ -314,20 +269,14 @@ impl Nonces {
         for pair in nonces.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
             let (one, two) = (&runs[pair[0].1], &runs[pair[1].1]);
             verdict.report(Invariant::Log, Some(two.call), || {
-                format!(
-                    "execution {} was started twice, first for call {}",
-                    one.nonce, one.call
-                )
+                format!("execution {} was started twice, first for call {}", one.nonce, one.call)
             });
         }
         Self(nonces)
     }
 
     fn find<'a>(&self, runs: &'a [Run], nonce: u64) -> Option<&'a Run> {
-        let at = self
-            .0
-            .binary_search_by_key(&nonce, |(nonce, _)| *nonce)
-            .ok()?;
+        let at = self.0.binary_search_by_key(&nonce, |(nonce, _)| *nonce).ok()?;
         Some(&runs[self.0[at].1])
     }
 }

@@ -29,17 +29,9 @@ pub struct Rules {
 
 impl Rules {
     /// Processes on one machine, possibly with more to do than it has cores.
-    pub const REAL: Self = Self {
-        tolerance_us: 2_000,
-        transit_us: 1_000_000,
-        grace_us: 50_000,
-    };
+    pub const REAL: Self = Self { tolerance_us: 2_000, transit_us: 1_000_000, grace_us: 50_000 };
     /// One virtual clock; set `transit_us` to the longest delay that is simulated.
-    pub const SIMULATED: Self = Self {
-        tolerance_us: 0,
-        transit_us: 0,
-        grace_us: 50_000,
-    };
+    pub const SIMULATED: Self = Self { tolerance_us: 0, transit_us: 0, grace_us: 50_000 };
 }
 
 /// Judges the logs of real processes.
@@ -79,33 +71,16 @@ pub fn check_bytes(logs: &[(&str, &[u8])], rules: &Rules) -> io::Result<Verdict>
 
 fn judge(mut books: Books, rules: &Rules) -> Verdict {
     let mut verdict = std::mem::take(&mut books.verdict);
-    books
-        .issues
-        .sort_unstable_by_key(|issue| (issue.call, issue.issued_at_us));
-    books
-        .tries
-        .sort_unstable_by_key(|attempt| (attempt.call, attempt.attempt));
-    books
-        .ends
-        .sort_unstable_by_key(|end| (end.call, end.ended_at_us));
-    books
-        .runs
-        .sort_unstable_by_key(|run| (run.call, run.started_at_us, run.nonce));
+    books.issues.sort_unstable_by_key(|issue| (issue.call, issue.issued_at_us));
+    books.tries.sort_unstable_by_key(|attempt| (attempt.call, attempt.attempt));
+    books.ends.sort_unstable_by_key(|end| (end.call, end.ended_at_us));
+    books.runs.sort_unstable_by_key(|run| (run.call, run.started_at_us, run.nonce));
     count(&books, &mut verdict);
     let nonces = Nonces::of(&books.runs, &mut verdict);
 
-    let mut tries = Cursor {
-        rest: &books.tries,
-        call: |attempt| attempt.call,
-    };
-    let mut ends = Cursor {
-        rest: &books.ends,
-        call: |end| end.call,
-    };
-    let mut runs = Cursor {
-        rest: &books.runs,
-        call: |run| run.call,
-    };
+    let mut tries = Cursor { rest: &books.tries, call: |attempt| attempt.call };
+    let mut ends = Cursor { rest: &books.ends, call: |end| end.call };
+    let mut runs = Cursor { rest: &books.runs, call: |run| run.call };
     for same in books.issues.chunk_by(|a, b| a.call == b.call) {
         let issue = &same[0];
         let (stray_tries, tries) = tries.advance(issue.call);
@@ -118,15 +93,7 @@ fn judge(mut books: Books, rules: &Rules) -> Verdict {
                 format!("the client issued {times} calls under this number")
             });
         }
-        let case = Case {
-            books: &books,
-            nonces: &nonces,
-            rules,
-            issue,
-            tries,
-            ends,
-            runs,
-        };
+        let case = Case { books: &books, nonces: &nonces, rules, issue, tries, ends, runs };
         case.judge(&mut verdict);
     }
     strays(&mut verdict, tries.rest, ends.rest, runs.rest);
@@ -137,17 +104,10 @@ fn judge(mut books: Books, rules: &Rules) -> Verdict {
 fn strays(verdict: &mut Verdict, tries: &[Tried], ends: &[Ended], runs: &[Run]) {
     for run in runs {
         verdict.report(Invariant::Unissued, Some(run.call), || {
-            format!(
-                "server {} ran it (nonce {}), nobody issued it",
-                run.instance, run.nonce
-            )
+            format!("server {} ran it (nonce {}), nobody issued it", run.instance, run.nonce)
         });
     }
-    for call in ends
-        .iter()
-        .map(|end| end.call)
-        .chain(tries.iter().map(|attempt| attempt.call))
-    {
+    for call in ends.iter().map(|end| end.call).chain(tries.iter().map(|attempt| attempt.call)) {
         verdict.report(Invariant::Log, Some(call), || {
             String::from("the client wrote an outcome of a call that it did not issue")
         });
@@ -165,9 +125,7 @@ fn count(books: &Books, verdict: &mut Verdict) {
         } else if let Some(n) = verdict.errors.get_mut(books.names.text(end.outcome)) {
             *n += 1;
         } else {
-            verdict
-                .errors
-                .insert(books.names.text(end.outcome).to_owned(), 1);
+            verdict.errors.insert(books.names.text(end.outcome).to_owned(), 1);
         }
     }
 }
@@ -182,14 +140,8 @@ impl<'a, T> Cursor<'a, T> {
     /// The rows that come before this call, and those of it.
     fn advance(&mut self, call: Call) -> (&'a [T], &'a [T]) {
         let rows = self.rest;
-        let before = rows
-            .iter()
-            .take_while(|row| (self.call)(row) < call)
-            .count();
-        let same = rows[before..]
-            .iter()
-            .take_while(|row| (self.call)(row) == call)
-            .count();
+        let before = rows.iter().take_while(|row| (self.call)(row) < call).count();
+        let same = rows[before..].iter().take_while(|row| (self.call)(row) == call).count();
         self.rest = &rows[before + same..];
         (&rows[..before], &rows[before..before + same])
     }

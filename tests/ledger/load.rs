@@ -146,30 +146,21 @@ impl Books {
     fn take_client(&mut self, client: u64, record: Record<'_>) -> Result<(), String> {
         match record {
             Record::Issue(issue) => self.issues.push(Issued {
-                call: Call {
-                    client,
-                    seq: issue.seq,
-                },
+                call: Call { client, seq: issue.seq },
                 issued_at_us: issue.issued_at_us,
                 deadline_at_us: issue.deadline_at_us,
                 method: self.names.name(issue.method),
                 idempotent: issue.idempotent,
             }),
             Record::Attempt(attempt) => self.tries.push(Tried {
-                call: Call {
-                    client,
-                    seq: attempt.seq,
-                },
+                call: Call { client, seq: attempt.seq },
                 attempt: attempt.attempt,
                 outcome: self.names.outcome(attempt.outcome),
                 disposition: attempt.disposition,
                 class: Class::of(attempt.outcome),
             }),
             Record::End(end) => self.ends.push(Ended {
-                call: Call {
-                    client,
-                    seq: end.seq,
-                },
+                call: Call { client, seq: end.seq },
                 ended_at_us: end.ended_at_us,
                 outcome: self.names.outcome(end.outcome),
                 class: Class::of(end.outcome),
@@ -212,10 +203,7 @@ impl Books {
 
     fn run(&mut self, nonce: u64, instance: u64, start: Start<'_>) -> Run {
         Run {
-            call: Call {
-                client: start.client,
-                seq: start.seq,
-            },
+            call: Call { client: start.client, seq: start.seq },
             nonce,
             instance,
             started_at_us: start.started_at_us,

@@ -19,15 +19,9 @@
 //! hand; `start` before the handler's body does anything, `finish` before its answer may leave
 //! (also when its future is dropped: `How::Dropped`); `close` at a good end. All times are
 //! microseconds since the UNIX epoch, or since the start of a simulation, read by the caller.
-#![allow(
-    dead_code,
-    reason = "each test or example that includes this uses a part of it"
-)]
+#![allow(dead_code, reason = "each test or example that includes this uses a part of it")]
 #![allow(unused_imports, reason = "as above, for the re-exports")]
-#![allow(
-    unreachable_pub,
-    reason = "the module is the same in binaries and in test harnesses"
-)]
+#![allow(unreachable_pub, reason = "the module is the same in binaries and in test harnesses")]
 
 mod case;
 mod check;

@@ -91,11 +91,7 @@ impl Verdict {
         let count = self.broken.entry(invariant).or_default();
         *count += 1;
         if *count <= KEPT_EACH {
-            self.violations.push(Violation {
-                invariant,
-                call,
-                text: text(),
-            });
+            self.violations.push(Violation { invariant, call, text: text() });
         }
     }
 
@@ -123,19 +119,11 @@ impl Verdict {
             ("doubled", self.doubled),
             ("late", self.late),
         ];
-        let counts: Vec<_> = counts
-            .iter()
-            .map(|(name, n)| format!("\"{name}\":{n}"))
-            .collect();
-        let errors: Vec<_> = self
-            .errors
-            .iter()
-            .map(|(name, n)| format!("{}:{n}", quoted(name)))
-            .collect();
-        let broken: Vec<_> = INVARIANTS
-            .iter()
-            .map(|i| format!("\"{}\":{}", i.as_str(), self.count(*i)))
-            .collect();
+        let counts: Vec<_> = counts.iter().map(|(name, n)| format!("\"{name}\":{n}")).collect();
+        let errors: Vec<_> =
+            self.errors.iter().map(|(name, n)| format!("{}:{n}", quoted(name))).collect();
+        let broken: Vec<_> =
+            INVARIANTS.iter().map(|i| format!("\"{}\":{}", i.as_str(), self.count(*i))).collect();
         let violations: Vec<_> = self.violations.iter().map(Violation::to_json).collect();
         format!(
             "{{\"clean\":{},{},\"errors\":{{{}}},\"broken\":{{{}}},\"violations\":[{}]}}",
@@ -214,29 +202,16 @@ impl fmt::Display for Verdict {
             _ => writeln!(f, "ledger: {total} violations")?,
         }
         let (clients, servers, torn) = (self.clients, self.servers, self.torn);
-        writeln!(
-            f,
-            "  logs        {clients} of clients, {servers} of servers, {torn} torn"
-        )?;
+        writeln!(f, "  logs        {clients} of clients, {servers} of servers, {torn} torn")?;
         writeln!(f, "  calls       {}", self.calls)?;
         writeln!(f, "    {:<32} {:>10}", "ok", self.ok)?;
         for (name, n) in &self.errors {
             writeln!(f, "    {name:<32} {n:>10}")?;
         }
         let (lost, doubled, late) = (self.lost, self.doubled, self.late);
-        writeln!(
-            f,
-            "  outcomes    {lost} lost, {doubled} doubled, {late} late"
-        )?;
-        writeln!(
-            f,
-            "  executions  {}, {} of them unfinished",
-            self.executions, self.unfinished
-        )?;
-        writeln!(
-            f,
-            "  invariant                                                     broken"
-        )?;
+        writeln!(f, "  outcomes    {lost} lost, {doubled} doubled, {late} late")?;
+        writeln!(f, "  executions  {}, {} of them unfinished", self.executions, self.unfinished)?;
+        writeln!(f, "  invariant                                                     broken")?;
         for invariant in INVARIANTS {
             let (name, meaning) = (invariant.as_str(), invariant.meaning());
             writeln!(f, "    {name:<9}{meaning:<50} {:>8}", self.count(invariant))?;
@@ -249,10 +224,7 @@ impl fmt::Display for Verdict {
             }
         }
         if total > 0 {
-            writeln!(
-                f,
-                "  ({total} in all, {kept} kept, at most {SHOWN_EACH} of a kind shown)"
-            )?;
+            writeln!(f, "  ({total} in all, {kept} kept, at most {SHOWN_EACH} of a kind shown)")?;
         }
         Ok(())
     }

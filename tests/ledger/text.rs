@@ -82,9 +82,7 @@ impl<'a> Record<'a> {
                 how: words.how()?,
                 at_us: words.number("at")?,
             },
-            "stop" => Self::Stop {
-                records: words.number("records")?,
-            },
+            "stop" => Self::Stop { records: words.number("records")? },
             other => return Err(format!("{other:?} is no record")),
         };
         match words.0.next() {
@@ -96,16 +94,10 @@ impl<'a> Record<'a> {
     /// Appends the record and its line break. Allocates only while the buffer still grows.
     pub(super) fn write(&self, line: &mut Vec<u8>) {
         match *self {
-            Self::Header {
-                owner: Owner::Client(id),
-                pid,
-            } => {
+            Self::Header { owner: Owner::Client(id), pid } => {
                 put(line, format_args!("{MAGIC} {FORMAT} client {id} {pid}"));
             }
-            Self::Header {
-                owner: Owner::Server(id),
-                pid,
-            } => {
+            Self::Header { owner: Owner::Server(id), pid } => {
                 put(line, format_args!("{MAGIC} {FORMAT} server {id} {pid}"));
             }
             Self::Issue(issue) => {
@@ -113,16 +105,10 @@ impl<'a> Record<'a> {
                 put_name(line, issue.method);
                 let idempotent = u8::from(issue.idempotent);
                 let (issued, deadline) = (issue.issued_at_us, issue.deadline_at_us);
-                put(
-                    line,
-                    format_args!(" {} {idempotent} {issued} {deadline}", issue.version),
-                );
+                put(line, format_args!(" {} {idempotent} {issued} {deadline}", issue.version));
             }
             Self::Attempt(attempt) => {
-                put(
-                    line,
-                    format_args!("attempt {} {} ", attempt.seq, attempt.attempt),
-                );
+                put(line, format_args!("attempt {} {} ", attempt.seq, attempt.attempt));
                 match attempt.server {
                     Some(server) => put(line, format_args!("{server} ")),
                     None => put(line, format_args!("- ")),
@@ -133,22 +119,13 @@ impl<'a> Record<'a> {
             Self::End(end) => put_end(line, &end),
             Self::Start { nonce, start } => {
                 let (client, seq, attempt) = (start.client, start.seq, start.attempt);
-                put(
-                    line,
-                    format_args!("start {nonce} {client} {seq} {attempt} "),
-                );
+                put(line, format_args!("start {nonce} {client} {seq} {attempt} "));
                 put_name(line, start.method);
                 let (started, deadline) = (start.started_at_us, start.deadline_at_us);
-                put(
-                    line,
-                    format_args!(" {} {started} {deadline}", start.version),
-                );
+                put(line, format_args!(" {} {started} {deadline}", start.version));
             }
             Self::Finish { nonce, how, at_us } => {
-                put(
-                    line,
-                    format_args!("finish {nonce} {} {at_us}", how.as_str()),
-                );
+                put(line, format_args!("finish {nonce} {} {at_us}", how.as_str()));
             }
             Self::Stop { records } => put(line, format_args!("stop {records}")),
         }
@@ -165,10 +142,7 @@ impl<'a> Record<'a> {
             "server" => Owner::Server(words.number("instance")?),
             other => return Err(format!("{other:?} is neither client nor server")),
         };
-        Ok(Self::Header {
-            owner,
-            pid: words.number("pid")?,
-        })
+        Ok(Self::Header { owner, pid: words.number("pid")? })
     }
 }
 
@@ -177,16 +151,12 @@ struct Words<'a>(std::str::Split<'a, char>);
 
 impl<'a> Words<'a> {
     fn word(&mut self, field: &str) -> Result<&'a str, String> {
-        self.0
-            .next()
-            .filter(|word| !word.is_empty())
-            .ok_or_else(|| format!("{field} is missing"))
+        self.0.next().filter(|word| !word.is_empty()).ok_or_else(|| format!("{field} is missing"))
     }
 
     fn number<T: std::str::FromStr>(&mut self, field: &str) -> Result<T, String> {
         let word = self.word(field)?;
-        word.parse()
-            .map_err(|_| format!("{field}: {word:?} is not a number that fits"))
+        word.parse().map_err(|_| format!("{field}: {word:?} is not a number that fits"))
     }
 
     fn number_or_dash(&mut self, field: &str) -> Result<Option<u64>, String> {
@@ -194,9 +164,7 @@ impl<'a> Words<'a> {
         if word == "-" {
             return Ok(None);
         }
-        word.parse()
-            .map(Some)
-            .map_err(|_| format!("{field}: {word:?} is neither a number nor -"))
+        word.parse().map(Some).map_err(|_| format!("{field}: {word:?} is neither a number nor -"))
     }
 
     fn flag(&mut self, field: &str) -> Result<bool, String> {
@@ -262,23 +230,11 @@ fn put(line: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 fn put_end(line: &mut Vec<u8>, end: &End<'_>) {
     put(line, format_args!("end {} ", end.seq));
     put_outcome(line, end.outcome);
-    put(
-        line,
-        format_args!(" {} {} ", end.disposition.as_str(), end.ended_at_us),
-    );
+    put(line, format_args!(" {} {} ", end.disposition.as_str(), end.ended_at_us));
     match end.answer {
         Some(answer) => {
-            let Answer {
-                nonce,
-                client,
-                seq,
-                instance,
-                version,
-            } = answer;
-            put(
-                line,
-                format_args!("{nonce} {client} {seq} {instance} {version}"),
-            );
+            let Answer { nonce, client, seq, instance, version } = answer;
+            put(line, format_args!("{nonce} {client} {seq} {instance} {version}"));
         }
         None => line.push(b'-'),
     }
@@ -307,11 +263,7 @@ fn put_outcome(line: &mut Vec<u8>, outcome: Outcome<'_>) {
 fn put_name(line: &mut Vec<u8>, name: &str) {
     let start = line.len();
     for c in name.chars().take(NAME_CHARS_MAX) {
-        let c = if c.is_whitespace() || c.is_control() {
-            '_'
-        } else {
-            c
-        };
+        let c = if c.is_whitespace() || c.is_control() { '_' } else { c };
         line.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
     }
     if line.len() == start {

@@ -92,9 +92,7 @@ impl ClientLog {
 
     fn begin(sink: Sink, client: u64, pid: u32) -> io::Result<Self> {
         let log = Log::begin(sink, CLIENT_BATCH_BYTES, Owner::Client(client), pid)?;
-        Ok(Self {
-            log: Mutex::new(log),
-        })
+        Ok(Self { log: Mutex::new(log) })
     }
 }
 
@@ -116,10 +114,7 @@ impl ServerLog {
     pub fn in_memory(instance: u64) -> (Self, Memory) {
         let memory = Memory::default();
         let log = Self::begin(Sink::Memory(memory.clone()), instance, 0);
-        (
-            log.expect("memory takes every write, instances are below 2^24"),
-            memory,
-        )
+        (log.expect("memory takes every write, instances are below 2^24"), memory)
     }
 
     /// A handler is about to run; returns the nonce of this execution, never 0, which the answer
@@ -153,16 +148,10 @@ impl ServerLog {
 
     fn begin(sink: Sink, instance: u64, pid: u32) -> io::Result<Self> {
         if instance >= 1 << (u64::BITS - COUNTER_BITS) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "instance above 2^24 - 1",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "instance above 2^24 - 1"));
         }
         let log = Log::begin(sink, 0, Owner::Server(instance), pid)?;
-        Ok(Self {
-            log: Mutex::new((log, 0)),
-            instance,
-        })
+        Ok(Self { log: Mutex::new((log, 0)), instance })
     }
 }
 
@@ -190,13 +179,7 @@ struct Log {
 impl Log {
     fn begin(sink: Sink, batch_bytes: usize, owner: Owner, pid: u32) -> io::Result<Self> {
         let buffer = Vec::with_capacity(batch_bytes + 512);
-        let mut log = Self {
-            sink,
-            buffer,
-            batch_bytes,
-            records: 0,
-            is_open: true,
-        };
+        let mut log = Self { sink, buffer, batch_bytes, records: 0, is_open: true };
         Record::Header { owner, pid }.write(&mut log.buffer);
         log.flush()?;
         Ok(log)
@@ -204,17 +187,11 @@ impl Log {
 
     fn put(&mut self, record: &Record<'_>) -> io::Result<()> {
         if !self.is_open {
-            return Err(io::Error::other(
-                "the ledger was closed, or a write failed before",
-            ));
+            return Err(io::Error::other("the ledger was closed, or a write failed before"));
         }
         record.write(&mut self.buffer);
         self.records += 1;
-        if self.buffer.len() > self.batch_bytes {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.buffer.len() > self.batch_bytes { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -252,12 +229,7 @@ enum Sink {
 impl Sink {
     /// A new file: two runs in one log would be two processes under one name.
     fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self::File(
-            OpenOptions::new()
-                .append(true)
-                .create_new(true)
-                .open(path)?,
-        ))
+        Ok(Self::File(OpenOptions::new().append(true).create_new(true).open(path)?))
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -13,15 +13,8 @@ fn the_ledger_by_hand_is_clean() {
     assert_eq!((verdict.calls, verdict.ok, verdict.executions), (5, 2, 5));
     assert_eq!((verdict.lost, verdict.doubled, verdict.late), (0, 0, 0));
     assert_eq!(verdict.unfinished, 1);
-    let errors: Vec<_> = verdict
-        .errors
-        .iter()
-        .map(|(name, n)| (name.as_str(), *n))
-        .collect();
-    assert_eq!(
-        errors,
-        [("app:NoFunds", 1), ("deadline", 1), ("refused", 1)]
-    );
+    let errors: Vec<_> = verdict.errors.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+    assert_eq!(errors, [("app:NoFunds", 1), ("deadline", 1), ("refused", 1)]);
 }
 
 /// Each edit breaks the invariant that it names, and no other that it does not name.
@@ -30,16 +23,8 @@ fn each_broken_invariant_is_named() {
     for (number, (broken, edits)) in BROKEN.iter().enumerate() {
         let (mut client, mut server) = (CLIENT.to_owned(), SERVER.to_owned());
         for (from, to) in *edits {
-            let log = if client.contains(from) {
-                &mut client
-            } else {
-                &mut server
-            };
-            assert_eq!(
-                log.matches(from).count(),
-                1,
-                "case {number}: {from:?} names one place"
-            );
+            let log = if client.contains(from) { &mut client } else { &mut server };
+            assert_eq!(log.matches(from).count(), 1, "case {number}: {from:?} names one place");
             *log = log.replace(from, to);
         }
 
@@ -47,10 +32,7 @@ fn each_broken_invariant_is_named() {
 
         let found: Vec<_> = verdict.broken.keys().copied().collect();
         assert_eq!(found, *broken, "case {number}, {edits:?}:\n{verdict}");
-        assert!(
-            verdict.to_string().contains(broken[0].as_str()),
-            "{verdict}"
-        );
+        assert!(verdict.to_string().contains(broken[0].as_str()), "{verdict}");
     }
 }
 
@@ -58,10 +40,7 @@ fn each_broken_invariant_is_named() {
 #[test]
 fn no_invariant_is_left_out() {
     for invariant in [L1, L2, L3, L4, L7, L10, Unissued, Clock, Log] {
-        let ways = BROKEN
-            .iter()
-            .filter(|(broken, _)| broken.contains(&invariant))
-            .count();
+        let ways = BROKEN.iter().filter(|(broken, _)| broken.contains(&invariant)).count();
         assert!(ways >= 2, "{invariant:?} is broken in {ways} ways");
     }
 }
@@ -72,18 +51,12 @@ fn limits_of_time_are_exact() {
     // The call by hand: issued at 1_000_000, deadline 1_100_000. REAL: 2 ms, 1 s, 50 ms.
     let ended = |at: u64| {
         let end = format!("end 1 ok processed {at} 3298534883329 7 1 3 2");
-        judge(
-            &CLIENT.replace("end 1 ok processed 1005000 3298534883329 7 1 3 2", &end),
-            SERVER,
-        )
+        judge(&CLIENT.replace("end 1 ok processed 1005000 3298534883329 7 1 3 2", &end), SERVER)
     };
     assert!(ended(1_150_000).is_clean());
     assert_eq!(ended(1_150_001).count(L1), 1);
     assert_eq!(ended(1_150_001).late, 1);
-    assert!(
-        ended(1_000_500).is_clean(),
-        "the answer came 2 ms before its execution ended"
-    );
+    assert!(ended(1_000_500).is_clean(), "the answer came 2 ms before its execution ended");
     assert_eq!(ended(1_000_499).count(Clock), 1);
 
     let started = |at: u64, deadline: u64| {
@@ -91,16 +64,8 @@ fn limits_of_time_are_exact() {
         let server = SERVER.replace(START_1, &start);
         judge(CLIENT, &server.replace("ok 1002500", "ok 2102500"))
     };
-    assert_eq!(
-        started(998_000, 1_100_500).count(Clock),
-        1,
-        "the answer came first"
-    );
-    assert_eq!(
-        started(997_999, 1_100_500).count(Clock),
-        2,
-        "the start came first too"
-    );
+    assert_eq!(started(998_000, 1_100_500).count(Clock), 1, "the answer came first");
+    assert_eq!(started(997_999, 1_100_500).count(Clock), 2, "the start came first too");
     assert_eq!(started(1_100_500, 1_100_500).count(L7), 0);
     assert_eq!(started(1_100_501, 1_100_500).count(L7), 1);
     assert_eq!(started(2_102_000, 2_103_000).count(L7), 0);
@@ -136,25 +101,14 @@ fn violations_are_all_counted_and_few_are_kept() {
     for seq in 1000..2000 {
         client.push_str(&format!("issue {seq} bank/pay 2 0 1000000 1100000\n"));
     }
-    let verdict = judge(
-        &client.replace("deadline maybe", "deadline processed"),
-        SERVER,
-    );
+    let verdict = judge(&client.replace("deadline maybe", "deadline processed"), SERVER);
 
-    assert_eq!(
-        (verdict.count(L1), verdict.lost, verdict.count(L4)),
-        (1000, 1000, 0)
-    );
+    assert_eq!((verdict.count(L1), verdict.lost, verdict.count(L4)), (1000, 1000, 0));
     let stray = SERVER.replace("start 3298534883329 7 1 0", "start 3298534883329 7 99 0");
     let verdict = judge(&client, &stray);
     assert_eq!(verdict.count(Unissued), 1);
     assert!(verdict.violations.len() <= 100);
-    assert!(
-        verdict
-            .violations
-            .iter()
-            .any(|violation| violation.invariant == Unissued)
-    );
+    assert!(verdict.violations.iter().any(|violation| violation.invariant == Unissued));
 }
 
 /// The words tell which call, what happened to it, and where.
@@ -174,10 +128,7 @@ fn the_words_tell_what_happened() {
         "{text}"
     );
     let json = verdict.to_json();
-    assert!(
-        json.starts_with("{\"clean\":false,\"clients\":1,"),
-        "{json}"
-    );
+    assert!(json.starts_with("{\"clean\":false,\"clients\":1,"), "{json}");
     assert!(json.contains("\"call\":{\"client\":7,\"seq\":1}"), "{json}");
 }
 

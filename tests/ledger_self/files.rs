@@ -28,10 +28,7 @@ fn files_written_by_the_writers_are_clean() -> io::Result<()> {
     let verdict = check(&[dir.file("client"), dir.file("server")])?;
 
     assert!(verdict.is_clean(), "{verdict}");
-    assert_eq!(
-        (verdict.calls, verdict.ok, verdict.executions),
-        (2000, 2000, 2000)
-    );
+    assert_eq!((verdict.calls, verdict.ok, verdict.executions), (2000, 2000, 2000));
     assert_eq!((verdict.torn, verdict.unfinished), (0, 0));
     Ok(())
 }
@@ -56,23 +53,11 @@ fn logs_are_neither_continued_nor_reopened() -> io::Result<()> {
 #[test]
 fn names_stay_one_word() -> io::Result<()> {
     let (client, bytes) = ClientLog::in_memory(1);
-    client.issue(Issue {
-        method: "a b\nstop 0",
-        ..issue(1)
-    })?;
+    client.issue(Issue { method: "a b\nstop 0", ..issue(1) })?;
     let failed = Outcome::Failed("lost the\tconnection");
-    client.end(End {
-        outcome: failed,
-        ..ended(1, Disposition::Maybe)
-    })?;
-    client.issue(Issue {
-        method: "",
-        ..issue(2)
-    })?;
-    client.end(End {
-        outcome: Outcome::App(&"x".repeat(5000)),
-        ..ended(2, Disposition::Maybe)
-    })?;
+    client.end(End { outcome: failed, ..ended(1, Disposition::Maybe) })?;
+    client.issue(Issue { method: "", ..issue(2) })?;
+    client.end(End { outcome: Outcome::App(&"x".repeat(5000)), ..ended(2, Disposition::Maybe) })?;
     client.close()?;
 
     let verdict = check_bytes(&[("client", &bytes.bytes())], &Rules::REAL)?;
@@ -87,10 +72,7 @@ fn names_stay_one_word() -> io::Result<()> {
 fn a_torn_server_log_is_tolerated_at_every_byte() -> io::Result<()> {
     let (client, client_bytes) = ClientLog::in_memory(1);
     let (server, server_bytes) = ServerLog::in_memory(2);
-    let unknown = End {
-        outcome: Outcome::Unknown,
-        ..ended(1, Disposition::Maybe)
-    };
+    let unknown = End { outcome: Outcome::Unknown, ..ended(1, Disposition::Maybe) };
     client.issue(issue(1))?;
     client.end(unknown)?;
     client.close()?;
@@ -98,25 +80,15 @@ fn a_torn_server_log_is_tolerated_at_every_byte() -> io::Result<()> {
     server.finish(nonce, How::Ok, 1_000_200)?;
     server.close()?;
     let (client, server) = (client_bytes.bytes(), server_bytes.bytes());
-    let start_ends = server
-        .windows(5)
-        .position(|w| w == b"finis")
-        .expect("it finished");
-    let finish_ends = server
-        .windows(5)
-        .position(|w| w == b"stop ")
-        .expect("it was closed");
+    let start_ends = server.windows(5).position(|w| w == b"finis").expect("it finished");
+    let finish_ends = server.windows(5).position(|w| w == b"stop ").expect("it was closed");
 
     for cut in 0..=server.len() {
         let verdict = check_bytes(&[("c", &client), ("s", &server[..cut])], &Rules::REAL)?;
 
         assert!(verdict.is_clean(), "cut at {cut}: {verdict}");
         assert_eq!(verdict.torn, u64::from(cut < server.len()), "cut at {cut}");
-        assert_eq!(
-            verdict.executions,
-            u64::from(cut >= start_ends),
-            "cut at {cut}"
-        );
+        assert_eq!(verdict.executions, u64::from(cut >= start_ends), "cut at {cut}");
         let unfinished = u64::from(cut >= start_ends && cut < finish_ends);
         assert_eq!(verdict.unfinished, unfinished, "cut at {cut}");
     }
@@ -128,17 +100,10 @@ fn a_torn_server_log_is_tolerated_at_every_byte() -> io::Result<()> {
 fn a_torn_client_log_is_a_violation() -> io::Result<()> {
     let (client, bytes) = ClientLog::in_memory(1);
     client.issue(issue(1))?;
-    client.end(End {
-        outcome: Outcome::Unknown,
-        ..ended(1, Disposition::Maybe)
-    })?;
+    client.end(End { outcome: Outcome::Unknown, ..ended(1, Disposition::Maybe) })?;
     client.close()?;
     let bytes = bytes.bytes();
-    let header = bytes
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .expect("a header")
-        + 1;
+    let header = bytes.iter().position(|byte| *byte == b'\n').expect("a header") + 1;
 
     for cut in header..bytes.len() {
         let verdict = check_bytes(&[("client", &bytes[..cut])], &Rules::REAL)?;
@@ -156,23 +121,12 @@ fn empty_logs_are_clean_and_counted() -> io::Result<()> {
     client.close()?;
     let (server, server_bytes) = ServerLog::in_memory(2);
     drop(server);
-    let logs: [(&str, &[u8]); 3] = [
-        ("client", &client_bytes.bytes()),
-        ("server", &server_bytes.bytes()),
-        ("nothing", b""),
-    ];
+    let logs: [(&str, &[u8]); 3] =
+        [("client", &client_bytes.bytes()), ("server", &server_bytes.bytes()), ("nothing", b"")];
     let verdict = check_bytes(&logs, &Rules::REAL)?;
 
     assert!(verdict.is_clean(), "{verdict}");
-    assert_eq!(
-        (
-            verdict.clients,
-            verdict.servers,
-            verdict.torn,
-            verdict.calls
-        ),
-        (1, 1, 2, 0)
-    );
+    assert_eq!((verdict.clients, verdict.servers, verdict.torn, verdict.calls), (1, 1, 2, 0));
     Ok(())
 }
 
@@ -183,10 +137,7 @@ fn the_same_owner_twice_is_a_violation() -> io::Result<()> {
     let server = b"switchback-ledger 1 server 1 0\nstop 0\n";
 
     let both = check_bytes(&[("a", client), ("b", server)], &Rules::REAL)?;
-    assert!(
-        both.is_clean(),
-        "a client and a server may have the same number: {both}"
-    );
+    assert!(both.is_clean(), "a client and a server may have the same number: {both}");
     for log in [client, server] {
         let twice = check_bytes(&[("a", log), ("b", log)], &Rules::REAL)?;
         assert_eq!(twice.count(Invariant::Log), 1, "{twice}");
@@ -231,10 +182,7 @@ fn malformed_lines_are_errors() {
         let error = check_bytes(&[("log", log.as_bytes())], &Rules::REAL)
             .expect_err(&format!("{log:?} was taken"));
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert!(
-            error.to_string().starts_with(&format!("log:{line}: ")),
-            "{log:?}: {error}"
-        );
+        assert!(error.to_string().starts_with(&format!("log:{line}: ")), "{log:?}: {error}");
     }
     let not_utf8 = [server.as_bytes(), b"finish \xff\n"].concat();
     assert!(check_bytes(&[("log", &not_utf8)], &Rules::REAL).is_err());
@@ -245,12 +193,7 @@ fn malformed_lines_are_errors() {
 fn records_survive_a_kill() -> io::Result<()> {
     let dir = Dir::new("killed")?;
     let mut child = Command::new(std::env::current_exe()?)
-        .args([
-            "--exact",
-            "files::a_server_that_waits_to_be_killed",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "files::a_server_that_waits_to_be_killed", "--ignored", "--nocapture"])
         .env(CHILD_LOG, dir.file("server"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -265,20 +208,14 @@ fn records_survive_a_kill() -> io::Result<()> {
     let client = ClientLog::create(&dir.file("client"), 1)?;
     for seq in 0..CHILD_STARTS {
         client.issue(issue(seq))?;
-        client.end(End {
-            outcome: Outcome::Unknown,
-            ..ended(seq, Disposition::Maybe)
-        })?;
+        client.end(End { outcome: Outcome::Unknown, ..ended(seq, Disposition::Maybe) })?;
     }
     client.close()?;
 
     let verdict = check(&[dir.file("client"), dir.file("server")])?;
 
     assert!(verdict.is_clean(), "{verdict}");
-    assert_eq!(
-        (verdict.executions, verdict.unfinished),
-        (CHILD_STARTS, CHILD_STARTS / 2)
-    );
+    assert_eq!((verdict.executions, verdict.unfinished), (CHILD_STARTS, CHILD_STARTS / 2));
     assert_eq!(verdict.torn, 1);
     Ok(())
 }
@@ -315,29 +252,13 @@ fn issue(seq: u64) -> Issue<'static> {
 }
 
 fn ended(seq: u64, disposition: Disposition) -> End<'static> {
-    End {
-        seq,
-        outcome: Outcome::Cancelled,
-        disposition,
-        ended_at_us: 1_000_300,
-        answer: None,
-    }
+    End { seq, outcome: Outcome::Cancelled, disposition, ended_at_us: 1_000_300, answer: None }
 }
 
 fn answered(seq: u64, nonce: u64) -> End<'static> {
-    let answer = Answer {
-        nonce,
-        client: 1,
-        seq,
-        instance: 2,
-        version: 1,
-    };
+    let answer = Answer { nonce, client: 1, seq, instance: 2, version: 1 };
     let ended = ended(seq, Disposition::Processed);
-    End {
-        outcome: Outcome::Ok,
-        answer: Some(answer),
-        ..ended
-    }
+    End { outcome: Outcome::Ok, answer: Some(answer), ..ended }
 }
 
 fn start(client: u64, seq: u64) -> Start<'static> {

@@ -34,17 +34,11 @@ fn every_mutation_is_found() -> io::Result<()> {
             }
             *applied += 1;
             let verdict = history.judge()?;
-            assert!(
-                verdict.count(*broken) > 0,
-                "{name}, seed {seed}: not found\n{verdict}"
-            );
+            assert!(verdict.count(*broken) > 0, "{name}, seed {seed}: not found\n{verdict}");
         }
     }
     for (applied, (name, ..)) in applied.iter().zip(MUTATIONS) {
-        assert!(
-            *applied > SEEDS / 4,
-            "{name} could only be applied {applied} times"
-        );
+        assert!(*applied > SEEDS / 4, "{name} could only be applied {applied} times");
     }
     Ok(())
 }
@@ -101,115 +95,66 @@ const MUTATIONS: &[(&str, Invariant, Mutation)] = &[
         history.set(finish, 2, how);
         Some(())
     }),
-    (
-        "the answer's execution has no end",
-        L2,
-        |history, random| {
-            let finish = finish_of_ok(history, random)?;
-            history.remove(finish);
-            Some(())
-        },
-    ),
+    ("the answer's execution has no end", L2, |history, random| {
+        let finish = finish_of_ok(history, random)?;
+        history.remove(finish);
+        Some(())
+    }),
     ("the answer's nonce is made up", L2, |history, random| {
         let end = history.pick(random, is_ok)?;
         history.set(end, 5, 1 + random.below(1_000_000));
         Some(())
     }),
-    (
-        "a call that may run once runs again",
-        L3,
-        |history, random| {
-            let start = history.pick(random, |_, line| {
-                line[0] == "start" && line[5] != IDEMPOTENT
-            })?;
-            let again = with_fresh_nonce(history.line(start), random);
-            history.insert(start, again);
-            Some(())
-        },
-    ),
-    (
-        "a call that ran is called refused",
-        L4,
-        |history, random| {
-            let end = history.pick(random, is_ok)?;
-            let ended = history.line(end)[4].clone();
-            let words = [
-                "end",
-                &history.line(end)[1],
-                "refused",
-                "not_processed",
-                &ended,
-                "-",
-            ];
-            let words = words.map(str::to_owned).to_vec();
-            history.remove(end);
-            history.insert(end, words);
-            Some(())
-        },
-    ),
+    ("a call that may run once runs again", L3, |history, random| {
+        let start = history.pick(random, |_, line| line[0] == "start" && line[5] != IDEMPOTENT)?;
+        let again = with_fresh_nonce(history.line(start), random);
+        history.insert(start, again);
+        Some(())
+    }),
+    ("a call that ran is called refused", L4, |history, random| {
+        let end = history.pick(random, is_ok)?;
+        let ended = history.line(end)[4].clone();
+        let words = ["end", &history.line(end)[1], "refused", "not_processed", &ended, "-"];
+        let words = words.map(str::to_owned).to_vec();
+        history.remove(end);
+        history.insert(end, words);
+        Some(())
+    }),
     ("a refused call runs", L4, |history, random| {
-        let end = history.pick(random, |_, line| {
-            line[0] == "end" && line[3] == "not_processed"
-        })?;
-        let (client, seq) = (
-            history.logs[end.0].id.to_string(),
-            history.line(end)[1].clone(),
-        );
+        let end = history.pick(random, |_, line| line[0] == "end" && line[3] == "not_processed")?;
+        let (client, seq) = (history.logs[end.0].id.to_string(), history.line(end)[1].clone());
         let start = history.pick(random, |_, line| line[0] == "start")?;
         let mut again = with_fresh_nonce(history.line(start), random);
         (again[2], again[3]) = (client, seq);
         history.insert(start, again);
         Some(())
     }),
-    (
-        "a call that never ran is called processed",
-        L4,
-        |history, random| {
-            let end = history.pick(random, |_, line| {
-                line[0] == "end" && line[3] == "not_processed"
-            })?;
-            history.set(end, 2, "failed:INTERNAL");
-            history.set(end, 3, "processed");
-            Some(())
-        },
-    ),
-    (
-        "an attempt that ran is called refused",
-        L4,
-        |history, random| {
-            let place = history.pick(random, |_, line| {
-                line[0] == "attempt" && line[4] == "unknown"
-            })?;
-            let (client, seq) = (
-                history.logs[place.0].id.to_string(),
-                history.line(place)[1].clone(),
-            );
-            history.find(|_, line| {
-                line[0] == "start" && line[2] == client && line[3] == seq && line[4] == "0"
-            })?;
-            history.set(place, 4, "refused");
-            history.set(place, 5, "not_processed");
-            Some(())
-        },
-    ),
-    (
-        "a handler starts after its deadline",
-        L7,
-        |history, random| {
-            let start = history.pick(random, |_, line| line[0] == "start")?;
-            history.set(start, 7, history.number(start, 8) + 1 + random.below(1_000));
-            Some(())
-        },
-    ),
-    (
-        "a handler is given too late a deadline",
-        L7,
-        |history, random| {
-            let start = history.pick(random, |_, line| line[0] == "start")?;
-            history.set(start, 8, history.number(start, 8) + 2_000_000);
-            Some(())
-        },
-    ),
+    ("a call that never ran is called processed", L4, |history, random| {
+        let end = history.pick(random, |_, line| line[0] == "end" && line[3] == "not_processed")?;
+        history.set(end, 2, "failed:INTERNAL");
+        history.set(end, 3, "processed");
+        Some(())
+    }),
+    ("an attempt that ran is called refused", L4, |history, random| {
+        let place = history.pick(random, |_, line| line[0] == "attempt" && line[4] == "unknown")?;
+        let (client, seq) = (history.logs[place.0].id.to_string(), history.line(place)[1].clone());
+        history.find(|_, line| {
+            line[0] == "start" && line[2] == client && line[3] == seq && line[4] == "0"
+        })?;
+        history.set(place, 4, "refused");
+        history.set(place, 5, "not_processed");
+        Some(())
+    }),
+    ("a handler starts after its deadline", L7, |history, random| {
+        let start = history.pick(random, |_, line| line[0] == "start")?;
+        history.set(start, 7, history.number(start, 8) + 1 + random.below(1_000));
+        Some(())
+    }),
+    ("a handler is given too late a deadline", L7, |history, random| {
+        let start = history.pick(random, |_, line| line[0] == "start")?;
+        history.set(start, 8, history.number(start, 8) + 2_000_000);
+        Some(())
+    }),
     ("an answer is for another client", L10, |history, random| {
         let end = history.pick(random, is_ok)?;
         history.set(end, 6, history.number(end, 6) + 1);
@@ -245,59 +190,35 @@ const MUTATIONS: &[(&str, Invariant, Mutation)] = &[
         history.set(start, 5, "bank/other");
         Some(())
     }),
-    (
-        "a call is run that nobody issued",
-        Unissued,
-        |history, random| {
-            let start = history.pick(random, |_, line| line[0] == "start")?;
-            let client = history.number(start, 2);
-            let issue = history.issue_of(client, &history.line(start)[3])?;
-            history.remove(issue);
-            Some(())
-        },
-    ),
-    (
-        "a handler starts before the call is issued",
-        Clock,
-        |history, random| {
-            let start = history.pick(random, |_, line| line[0] == "start")?;
-            let client = history.number(start, 2);
-            let issue = history.issue_of(client, &history.line(start)[3])?;
-            history.set(
-                start,
-                7,
-                history.number(issue, 5) - 2_001 - random.below(100_000),
-            );
-            Some(())
-        },
-    ),
-    (
-        "an execution is written twice",
-        Invariant::Log,
-        |history, random| {
-            let start = history.pick(random, |_, line| line[0] == "start")?;
-            history.insert(start, history.line(start).to_vec());
-            Some(())
-        },
-    ),
-    (
-        "an execution ends twice",
-        Invariant::Log,
-        |history, random| {
-            let finish = history.pick(random, |_, line| line[0] == "finish")?;
-            history.insert(finish, history.line(finish).to_vec());
-            Some(())
-        },
-    ),
-    (
-        "a call is issued twice",
-        Invariant::Log,
-        |history, random| {
-            let issue = history.pick(random, |_, line| line[0] == "issue")?;
-            history.insert(issue, history.line(issue).to_vec());
-            Some(())
-        },
-    ),
+    ("a call is run that nobody issued", Unissued, |history, random| {
+        let start = history.pick(random, |_, line| line[0] == "start")?;
+        let client = history.number(start, 2);
+        let issue = history.issue_of(client, &history.line(start)[3])?;
+        history.remove(issue);
+        Some(())
+    }),
+    ("a handler starts before the call is issued", Clock, |history, random| {
+        let start = history.pick(random, |_, line| line[0] == "start")?;
+        let client = history.number(start, 2);
+        let issue = history.issue_of(client, &history.line(start)[3])?;
+        history.set(start, 7, history.number(issue, 5) - 2_001 - random.below(100_000));
+        Some(())
+    }),
+    ("an execution is written twice", Invariant::Log, |history, random| {
+        let start = history.pick(random, |_, line| line[0] == "start")?;
+        history.insert(start, history.line(start).to_vec());
+        Some(())
+    }),
+    ("an execution ends twice", Invariant::Log, |history, random| {
+        let finish = history.pick(random, |_, line| line[0] == "finish")?;
+        history.insert(finish, history.line(finish).to_vec());
+        Some(())
+    }),
+    ("a call is issued twice", Invariant::Log, |history, random| {
+        let issue = history.pick(random, |_, line| line[0] == "issue")?;
+        history.insert(issue, history.line(issue).to_vec());
+        Some(())
+    }),
     ("a client is killed", Invariant::Log, |history, _| {
         history.logs.first_mut()?.is_closed = false;
         Some(())

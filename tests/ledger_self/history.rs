@@ -82,17 +82,9 @@ impl History {
         let mut places = Vec::new();
         for (i, log) in self.logs.iter().enumerate() {
             let lines = log.lines.iter().enumerate();
-            places.extend(
-                lines
-                    .filter(|(_, line)| fits(log, line))
-                    .map(|(j, _)| (i, j)),
-            );
+            places.extend(lines.filter(|(_, line)| fits(log, line)).map(|(j, _)| (i, j)));
         }
-        if places.is_empty() {
-            None
-        } else {
-            Some(places[random.index(places.len())])
-        }
+        if places.is_empty() { None } else { Some(places[random.index(places.len())]) }
     }
 
     /// The first line that fits.
@@ -114,9 +106,7 @@ impl History {
     }
 
     pub(crate) fn number(&self, place: Place, word: usize) -> u64 {
-        self.line(place)[word]
-            .parse()
-            .expect("the word is a number")
+        self.line(place)[word].parse().expect("the word is a number")
     }
 
     pub(crate) fn set(&mut self, (log, line): Place, word: usize, to: impl ToString) {
@@ -148,27 +138,15 @@ impl History {
 impl Log {
     fn of(bytes: &Memory, is_client: bool, id: u64) -> Self {
         let text = String::from_utf8(bytes.bytes()).expect("ledgers are text");
-        let mut lines: Vec<Vec<String>> = text
-            .lines()
-            .map(|line| line.split(' ').map(str::to_owned).collect())
-            .collect();
+        let mut lines: Vec<Vec<String>> =
+            text.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect();
         let header = lines.remove(0).join(" ");
         let is_closed = lines.pop_if(|line| line[0] == "stop").is_some();
-        Self {
-            header,
-            lines,
-            is_client,
-            id,
-            is_closed,
-        }
+        Self { header, lines, is_client, id, is_closed }
     }
 
     fn text(&self, vanished: usize) -> String {
-        let lines: String = self
-            .lines
-            .iter()
-            .map(|line| line.join(" ") + "\n")
-            .collect();
+        let lines: String = self.lines.iter().map(|line| line.join(" ") + "\n").collect();
         let header = &self.header;
         match self.is_closed {
             true => format!("{header}\n{lines}stop {}\n", self.lines.len() + vanished),
@@ -238,20 +216,9 @@ impl Run {
         let servers = (0..1 + random.below(4)).map(|i| {
             let (log, bytes) = ServerLog::in_memory(1 + i);
             // The first lives, so that there is one to answer.
-            Server {
-                log,
-                bytes,
-                instance: 1 + i,
-                is_killed: i > 0 && random.one_in(2),
-            }
+            Server { log, bytes, instance: 1 + i, is_killed: i > 0 && random.one_in(2) }
         });
-        Self {
-            clients,
-            servers: servers.collect(),
-            seq: 0,
-            now_us: 10_000_000,
-            has_run: false,
-        }
+        Self { clients, servers: servers.collect(), seq: 0, now_us: 10_000_000, has_run: false }
     }
 
     /// One call with an outcome of a random kind.
@@ -314,13 +281,7 @@ impl Run {
             }
         };
         let ended_at_us = self.now_us + random.below(1_000);
-        self.clients[at].0.end(End {
-            seq: call.seq,
-            outcome,
-            disposition,
-            ended_at_us,
-            answer,
-        })
+        self.clients[at].0.end(End { seq: call.seq, outcome, disposition, ended_at_us, answer })
     }
 
     /// An attempt that a retry follows.
@@ -332,13 +293,7 @@ impl Run {
             (Outcome::Unknown, Disposition::Maybe)
         };
         let server = Some(1);
-        let attempt = Attempt {
-            seq: call.seq,
-            attempt: 0,
-            server,
-            outcome,
-            disposition,
-        };
+        let attempt = Attempt { seq: call.seq, attempt: 0, server, outcome, disposition };
         self.clients[at].0.attempt(attempt)
     }
 
@@ -361,23 +316,13 @@ impl Run {
         attempt: u32,
         how: Option<How>,
     ) -> io::Result<Option<Answer>> {
-        let killed: Vec<_> = self
-            .servers
-            .iter()
-            .filter(|server| server.is_killed)
-            .collect();
+        let killed: Vec<_> = self.servers.iter().filter(|server| server.is_killed).collect();
         let server = match how {
             None if killed.is_empty() => return Ok(None),
             None => killed[random.index(killed.len())],
             Some(_) => &self.servers[random.index(self.servers.len())],
         };
-        let Call {
-            client,
-            seq,
-            method,
-            version,
-            deadline_at_us,
-        } = call;
+        let Call { client, seq, method, version, deadline_at_us } = call;
         self.has_run = true;
         self.now_us += random.below(1_000);
         let nonce = server.log.start(Start {
@@ -393,19 +338,10 @@ impl Run {
             self.now_us += random.below(1_000);
             server.log.finish(nonce, how, self.now_us)?;
         }
-        Ok(Some(Answer {
-            nonce,
-            client,
-            seq,
-            instance: server.instance,
-            version,
-        }))
+        Ok(Some(Answer { nonce, client, seq, instance: server.instance, version }))
     }
 }
 
 /// Names, and whether they are idempotent.
-const METHODS: [(&str, bool); 3] = [
-    ("bank/pay", false),
-    ("bank/look", true),
-    ("bank/close", false),
-];
+const METHODS: [(&str, bool); 3] =
+    [("bank/pay", false), ("bank/look", true), ("bank/close", false)];

@@ -1,0 +1,156 @@
+//! A handler that outlived its read batch: a task, or a thread of the blocking pool.
+//!
+//! Invariants: the call is answered exactly once, when its handler has ended: finished, dropped
+//! at an await, or panicked. A handler that was not started when its call was taken back, or when
+//! its time was over, is never started (the answer says NOT_PROCESSED).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Instant;
+
+use crate::driver::scratch::with_answer;
+use crate::driver::server_shared::ServerShared;
+use crate::proto::PendingEnd;
+use crate::service::{Entry, Outcome, Reply, Respond, Status, Tally, append_status};
+use crate::util::with_deadline;
+use crate::wire::{CallId, Code, Disposition};
+
+pub(crate) struct CallTask {
+    pub(crate) shared: Arc<ServerShared>,
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) id: CallId,
+    pub(crate) deadline: Instant,
+    /// Gone when it has ended.
+    pub(crate) call: Option<Pin<Box<dyn Respond>>>,
+    pub(crate) has_started: bool,
+}
+
+/// How a started handler left off.
+pub(crate) enum Polled {
+    Pending,
+    Ended(Outcome),
+    Panicked,
+}
+
+impl CallTask {
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let end = self.shared.poll_end(self.id, cx.waker());
+        if !self.has_started {
+            let is_late = self.shared.runtime.clock.now() >= self.deadline;
+            let end = end.or(is_late.then_some(PendingEnd::Expired));
+            if let Some(end) = end {
+                self.give_up(end, Disposition::NotProcessed);
+                return Poll::Ready(());
+            }
+            self.has_started = true;
+            self.entry.counters.add(Tally { started: 1, ..Tally::default() });
+        } else if let Some(end) = end.filter(|_| self.entry.method.cancellable) {
+            self.give_up(end, Disposition::Maybe);
+            return Poll::Ready(());
+        }
+        self.poll_call(cx)
+    }
+
+    fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        with_answer(|out| {
+            let Some(call) = &mut self.call else { return Poll::Ready(()) };
+            let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
+            let mut reply = Reply { out: &mut *out, call: self.id, frame_bytes_max };
+            let mut tally = Tally::default();
+            match poll_handler(call.as_mut(), self.deadline, cx, &mut reply) {
+                Polled::Pending => return Poll::Pending,
+                Polled::Ended(outcome) => tally.ended(outcome),
+                Polled::Panicked => tally.ended(Outcome::Failed),
+            }
+            self.call = None;
+            self.entry.counters.add(tally);
+            self.shared.complete(self.id, out);
+            Poll::Ready(())
+        })
+    }
+
+    /// Drops the handler, at its await or before its start, and answers.
+    fn give_up(&mut self, end: PendingEnd, disposition: Disposition) {
+        self.call = None;
+        if self.has_started {
+            self.entry.counters.add(Tally { cancelled: 1, ..Tally::default() });
+        }
+        let (code, message) = match end {
+            PendingEnd::Cancelled => (Code::CANCELLED, "taken back by the caller"),
+            PendingEnd::Expired => (Code::DEADLINE_EXCEEDED, "the time was over on the server"),
+        };
+        let status = Status::stamped(code, disposition, message);
+        with_answer(|out| {
+            append_status(out, self.id, &status, disposition);
+            self.shared.complete(self.id, out);
+        });
+    }
+
+    /// Runs the handler to its end on this thread, which may block.
+    pub(crate) fn block(mut self) {
+        struct Unpark(Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut cx = Context::from_waker(&waker);
+        while self.poll_run(&mut cx).is_pending() {
+            std::thread::park();
+        }
+    }
+}
+
+impl Future for CallTask {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.get_mut().poll_run(cx)
+    }
+}
+
+impl Drop for CallTask {
+    /// The runtime dropped the task: the handler has ended without an answer.
+    fn drop(&mut self) {
+        if self.call.take().is_some() {
+            if self.has_started {
+                self.entry.counters.add(Tally { cancelled: 1, ..Tally::default() });
+            }
+            self.shared.complete(self.id, &[]);
+        }
+    }
+}
+
+/// Polls a handler once. A panic costs this call only, and is answered.
+pub(crate) fn poll_handler(
+    call: Pin<&mut dyn Respond>,
+    deadline: Instant,
+    cx: &mut Context<'_>,
+    reply: &mut Reply<'_>,
+) -> Polled {
+    let start = reply.out.len();
+    let polled =
+        catch_unwind(AssertUnwindSafe(|| with_deadline(deadline, || call.poll_respond(cx, reply))));
+    match polled {
+        Ok(Poll::Pending) => Polled::Pending,
+        Ok(Poll::Ready(outcome)) => Polled::Ended(outcome),
+        Err(panic) => {
+            reply.out.truncate(start);
+            reply.status(&panicked(&*panic));
+            Polled::Panicked
+        }
+    }
+}
+
+/// The answer to a call whose handler panicked. The text stays here: it may tell secrets.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Status {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = text.unwrap_or("not a text"), "a handler panicked");
+    Status::new(Code::INTERNAL, "the handler panicked")
+}

@@ -1,0 +1,450 @@
+//! A client's connection: what callers share, and what they do with it.
+//!
+//! A call is encoded into the thread's scratch; under the lock it gets a slot and an id and is
+//! appended. Its answer is filed by the reader and taken by the caller.
+//!
+//! Invariants: the user's serializer never runs under the lock; a call that waits for room holds
+//! no id; whoever makes room wakes who waits for it; when the connection ends, every call has an
+//! outcome with a disposition that is true.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+
+use crate::driver::Runtime;
+use crate::driver::client_reader::ClientReader;
+use crate::driver::flusher::{FlushHost, Flusher, release};
+use crate::driver::outbound::{Eagerness, Flush, Outbound, threshold_bytes};
+use crate::driver::scratch::with_encode;
+use crate::driver::signal::Signal;
+use crate::error::{Error, ErrorKind};
+use crate::proto::{CallOutcome, Cancelled, ClientConnection, ClientLimits, KnownTable};
+use crate::proto::{LostDisposition, QueueFull, TableCache, Ticket, VersionChoice, WaitQueue};
+use crate::transport::Stream;
+use crate::wire::{CallId, Close, CloseReason, FRAME_BYTES_FLOOR, Kind, MethodId};
+use crate::wire::{append_control, seal_frame};
+
+/// What a client's connection is told.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// What the state machine is told.
+    pub limits: ClientLimits,
+    /// From the connected stream to the server's table.
+    pub handshake_timeout: Duration,
+    /// Calls that wait for room, at most.
+    pub queued_calls_max: usize,
+}
+
+/// A connection. Clones share it; when the last one goes, it is closed.
+#[derive(Clone, Debug)]
+pub struct ClientDriver(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle(Arc<ClientShared>);
+
+/// What callers, the reader and the flusher share.
+pub(crate) struct ClientShared {
+    state: Mutex<ClientState>,
+    /// The newest table, to be read without the lock.
+    pub(crate) table: ArcSwapOption<KnownTable>,
+    pub(crate) frame_bytes_max: AtomicU32,
+    pub(crate) reader: Signal,
+    pub(crate) runtime: Runtime,
+}
+
+pub(crate) struct ClientState {
+    pub(crate) proto: ClientConnection<Option<Waker>>,
+    pub(crate) out: Outbound,
+    pub(crate) queue: WaitQueue<Waker>,
+    /// Who waits for the table; as bounded as the queue.
+    pub(crate) waiting: WaitQueue<Waker>,
+    pub(crate) end: Option<Error>,
+}
+
+/// Which version a call is to be made in.
+#[derive(Clone, Debug)]
+pub(crate) enum Chosen {
+    Version(u16),
+    NoneInCommon(Arc<KnownTable>),
+    UnknownMethod,
+}
+
+/// How a call's start went.
+#[derive(Debug)]
+pub(crate) enum Start<E> {
+    Started(CallId),
+    /// No room: woken when it may be tried again.
+    Waiting(Ticket),
+    QueueFull(QueueFull),
+    /// The request cannot be sent; the caller's own error.
+    Refused(E),
+    /// The connection has ended; nothing was sent.
+    Ended(Error),
+}
+
+impl ClientDriver {
+    /// Begins a connection on a stream: says HELLO and starts the tasks.
+    #[must_use]
+    pub fn start(
+        stream: Stream,
+        settings: &ClientSettings,
+        cache: TableCache,
+        runtime: Runtime,
+    ) -> Self {
+        let mut out = Outbound::new(stream.writer);
+        let proto = ClientConnection::new(settings.limits.clone(), cache, out.pending());
+        let (queue, waiting) =
+            (WaitQueue::new(settings.queued_calls_max), WaitQueue::new(settings.queued_calls_max));
+        let state = ClientState { proto, out, queue, waiting, end: None };
+        let shared = Arc::new(ClientShared {
+            state: Mutex::new(state),
+            table: ArcSwapOption::empty(),
+            frame_bytes_max: AtomicU32::new(FRAME_BYTES_FLOOR),
+            reader: Signal::default(),
+            runtime: runtime.clone(),
+        });
+        let flush = shared.lock().out.after_append(ALONE);
+        shared.flush(flush);
+        Flusher::new(Arc::clone(&shared), runtime).spawn();
+        ClientReader::new(Arc::clone(&shared), stream.reader, settings).spawn();
+        Self(Arc::new(Handle(shared)))
+    }
+
+    /// Waits until the server's table is known: calls of every method can be made then.
+    ///
+    /// # Errors
+    /// Why the connection ended before that.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let mut ticket = None;
+        std::future::poll_fn(|cx| {
+            std::task::ready!(self.poll_table(&mut ticket, cx.waker())).map(drop).into()
+        })
+        .await
+    }
+
+    /// Why the connection ended, if it has.
+    #[must_use]
+    pub fn end(&self) -> Option<Error> {
+        self.shared().lock().end.clone()
+    }
+
+    /// The tables this connection has seen and been given, for the next one.
+    #[must_use]
+    pub fn cache(&self) -> TableCache {
+        self.shared().lock().proto.cache().clone()
+    }
+
+    /// The build the server says it is; empty until it did.
+    #[must_use]
+    pub fn server_build(&self) -> String {
+        let state = self.shared().lock();
+        state.proto.server().map(|ack| ack.build.clone()).unwrap_or_default()
+    }
+
+    /// `body_len` that the server accepts, as far as is known.
+    pub(crate) fn frame_bytes_max(&self) -> u32 {
+        self.shared().frame_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// The best version for a method, from this connection's table (RT-6); waits for the table.
+    pub(crate) fn poll_choose(
+        &self,
+        ticket: &mut Option<Ticket>,
+        method: MethodId,
+        versions: impl Iterator<Item = u16>,
+        waker: &Waker,
+    ) -> Poll<Result<Chosen, Error>> {
+        let table = match std::task::ready!(self.poll_table(ticket, waker)) {
+            Ok(table) => table,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        Poll::Ready(Ok(match table.choose(method, versions) {
+            VersionChoice::Version(version) => Chosen::Version(version),
+            VersionChoice::NoneInCommon => Chosen::NoneInCommon(table),
+            VersionChoice::UnknownMethod => Chosen::UnknownMethod,
+        }))
+    }
+
+    /// Starts a call: `encode` appends one finished frame, not sealed. `ticket` is the caller's
+    /// place in the queue, if it was told to wait before.
+    pub(crate) fn poll_start<E>(
+        &self,
+        ticket: Option<Ticket>,
+        deadline: Instant,
+        waker: &Waker,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Start<E> {
+        if let Some(ticket) = ticket {
+            let mut state = self.shared().lock();
+            if state.end.is_none() && !state.queue.may_enter(Some(ticket), state.room()) {
+                state.queue.set_waker(ticket, waker.clone());
+                return Start::Waiting(ticket);
+            }
+        }
+        with_encode(|frame| {
+            if let Err(error) = encode(frame) {
+                self.leave(ticket);
+                return Start::Refused(error);
+            }
+            self.shared().start(ticket, deadline, waker, frame)
+        })
+    }
+
+    /// The outcome of a call; `reply` is exchanged for the bytes that came with it.
+    pub(crate) fn poll_outcome(
+        &self,
+        id: CallId,
+        cx: &Context<'_>,
+        reply: &mut Vec<u8>,
+    ) -> Poll<CallOutcome> {
+        let mut state = self.shared().lock();
+        let Some(taken) = state.proto.calls.take(id, reply) else {
+            if let Some(token) = state.proto.calls.token_mut(id) {
+                match token {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    None => *token = Some(cx.waker().clone()),
+                }
+            }
+            return Poll::Pending;
+        };
+        let next = if taken.freed { state.next_waiters() } else { Vec::new() };
+        drop(state);
+        next.into_iter().for_each(Waker::wake);
+        Poll::Ready(taken.outcome)
+    }
+
+    /// Takes a call back.
+    pub(crate) fn cancel(&self, id: CallId) {
+        let mut state = self.shared().lock();
+        let flush = match state.proto.calls.cancel(id) {
+            Cancelled::TellPeer if state.end.is_none() => {
+                append_control(state.out.pending(), Kind::CANCEL, id, &[], &[]);
+                state.out.after_append(LATER)
+            }
+            Cancelled::TellPeer | Cancelled::Freed | Cancelled::Nothing => Flush::Nothing,
+        };
+        let next = state.next_waiters();
+        drop(state);
+        self.shared().flush(flush);
+        next.into_iter().for_each(Waker::wake);
+    }
+
+    /// Gives up a place in the queue.
+    pub(crate) fn leave(&self, ticket: Option<Ticket>) {
+        let Some(ticket) = ticket else { return };
+        let mut state = self.shared().lock();
+        state.queue.leave(ticket);
+        let next = state.next_waiters();
+        drop(state);
+        next.into_iter().for_each(Waker::wake);
+    }
+
+    /// Gives up waiting for the table.
+    pub(crate) fn leave_table(&self, ticket: Option<Ticket>) {
+        if let Some(ticket) = ticket {
+            self.shared().lock().waiting.leave(ticket);
+        }
+    }
+
+    fn poll_table(
+        &self,
+        ticket: &mut Option<Ticket>,
+        waker: &Waker,
+    ) -> Poll<Result<Arc<KnownTable>, Error>> {
+        if let Some(table) = self.shared().table.load_full() {
+            return Poll::Ready(Ok(table));
+        }
+        let mut state = self.shared().lock();
+        if let Some(error) = &state.end {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if let Some(table) = state.proto.table() {
+            return Poll::Ready(Ok(Arc::clone(table)));
+        }
+        match *ticket {
+            Some(ticket) => state.waiting.set_waker(ticket, waker.clone()),
+            None => match state.waiting.join(waker.clone()) {
+                Ok(joined) => *ticket = Some(joined),
+                Err(full) => {
+                    return Poll::Ready(Err(ErrorKind::QueueFull { max: full.max }.into()));
+                }
+            },
+        }
+        Poll::Pending
+    }
+
+    fn shared(&self) -> &ClientShared {
+        &self.0.0
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let why = CloseReason::NORMAL;
+        self.0.finish(ErrorKind::ClosedHere.into(), None, Some((why, String::new())));
+    }
+}
+
+impl ClientShared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ClientState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start<E>(
+        &self,
+        ticket: Option<Ticket>,
+        deadline: Instant,
+        waker: &Waker,
+        frame: &mut [u8],
+    ) -> Start<E> {
+        let mut state = self.lock();
+        if let Some(error) = &state.end {
+            return Start::Ended(error.clone());
+        }
+        if !state.queue.may_enter(ticket, state.room()) {
+            return match ticket.map_or_else(|| state.queue.join(waker.clone()), Ok) {
+                Ok(ticket) => Start::Waiting(ticket),
+                Err(full) => Start::QueueFull(full),
+            };
+        }
+        if let Some(ticket) = ticket {
+            state.queue.leave(ticket);
+        }
+        let offset = state.out.offset();
+        let Some(opened) = state.proto.calls.open(deadline, offset, Some(waker.clone())) else {
+            return Start::Ended(ErrorKind::IdsExhausted.into());
+        };
+        seal_frame(frame, opened.id);
+        state.out.pending().extend_from_slice(frame);
+        let in_flight = state.proto.calls.busy();
+        let eagerness =
+            Eagerness { is_alone: in_flight == 1, threshold_bytes: threshold_bytes(in_flight) };
+        let flush = state.out.after_append(eagerness);
+        let sweeper = if opened.is_earliest { state.out.wake() } else { None };
+        drop(state);
+        self.flush(flush);
+        if let Some(waker) = sweeper {
+            waker.wake(); // Its timer is set too late for this call.
+        }
+        Start::Started(opened.id)
+    }
+
+    /// Does what an append asked for. Not under the lock.
+    pub(crate) fn flush(&self, flush: Flush) {
+        match flush {
+            Flush::Nothing => {}
+            Flush::Wake(waker) => waker.wake(),
+            Flush::Write(mut writer) => match writer.write_now() {
+                Ok(()) => release(self, writer),
+                Err(error) => {
+                    self.lock().out.fail();
+                    self.handle_write_error(&error);
+                }
+            },
+        }
+    }
+
+    /// The connection is at its end: every call gets an outcome, everybody who waits is told.
+    /// `close` says farewell with a reason; without it the stream is given up as it is.
+    pub(crate) fn finish(
+        &self,
+        error: Error,
+        last_call: Option<CallId>,
+        close: Option<(CloseReason, String)>,
+    ) {
+        let mut state = self.lock();
+        if state.end.is_some() {
+            return;
+        }
+        tracing::debug!(%error, "connection ended");
+        state.end = Some(error);
+        let mut wakers = Vec::new();
+        let handed_bytes = state.out.sent_offset();
+        let known = LostDisposition { handed_bytes, last_call };
+        state.proto.calls.lose_all(known, |token| wakers.extend(token.take()));
+        wakers.extend(state.queue.clear());
+        wakers.extend(state.waiting.clear());
+        let flush = match close {
+            Some((reason, detail)) => {
+                let last_call = CallId::CONNECTION;
+                Close { reason, last_call, detail: &detail }.append(state.out.pending());
+                let flush = state.out.after_append(LATER);
+                state.out.close();
+                flush
+            }
+            None => {
+                state.out.fail();
+                Flush::Nothing
+            }
+        };
+        wakers.extend(state.out.wake());
+        drop(state);
+        self.flush(flush);
+        wakers.into_iter().for_each(Waker::wake);
+        self.reader.wake();
+    }
+}
+
+impl ClientState {
+    fn room(&self) -> usize {
+        if self.out.is_full() { 0 } else { self.proto.calls.room() }
+    }
+
+    /// Who may enter now.
+    pub(crate) fn next_waiters(&self) -> Vec<Waker> {
+        if self.queue.is_empty() {
+            return Vec::new();
+        }
+        self.queue.first(self.room()).cloned().collect()
+    }
+}
+
+impl FlushHost for ClientShared {
+    fn with_outbound<T>(&self, f: impl FnOnce(&mut Outbound) -> T) -> T {
+        f(&mut self.lock().out)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.lock().proto.next_deadline()
+    }
+
+    fn sweep(&self, now: Instant) {
+        let mut wakers = Vec::new();
+        let mut state = self.lock();
+        let ClientState { proto, out, .. } = &mut *state;
+        proto.calls.expire(now, |id, token| {
+            append_control(out.pending(), Kind::CANCEL, id, &[], &[]);
+            wakers.extend(token.take());
+        });
+        drop(state); // The flusher itself is here: it writes what was appended.
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn handle_room(&self) {
+        let next = self.lock().next_waiters();
+        next.into_iter().for_each(Waker::wake);
+    }
+
+    fn handle_write_error(&self, error: &std::io::Error) {
+        self.finish(Error::lost(error), None, None);
+    }
+}
+
+impl std::fmt::Debug for ClientShared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.lock();
+        f.debug_struct("ClientShared")
+            .field("busy", &state.proto.calls.busy())
+            .field("out", &state.out)
+            .field("end", &state.end)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Written at once.
+const ALONE: Eagerness = Eagerness { is_alone: true, threshold_bytes: 0 };
+/// Left to the flusher.
+pub(crate) const LATER: Eagerness = Eagerness { is_alone: false, threshold_bytes: usize::MAX };

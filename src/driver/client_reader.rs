@@ -1,0 +1,207 @@
+//! The reader of a client's connection: judges what arrives and files the answers.
+//!
+//! Frames are cut and checked outside the lock, up to 64 at a time, then filed under one lock;
+//! the wakers are called after it is released.
+//!
+//! Invariant: it ends when the stream ends, the peer breaks the protocol, or the connection was
+//! closed here; every call has an outcome then.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::io::AsyncRead;
+
+use crate::driver::client::{ClientSettings, ClientShared, ClientState, LATER};
+use crate::driver::input::{InputStream, ReadTurn};
+use crate::driver::outbound::Flush;
+use crate::error::{Error, ErrorKind};
+use crate::proto::{ClientEvent, Inbound, Input, Violation};
+use crate::wire::{CallId, CloseReason};
+
+pub(crate) struct ClientReader {
+    shared: Arc<ClientShared>,
+    input: InputStream,
+    inbound: Inbound,
+    handshake_timeout: Duration,
+    /// Runs until the table is known.
+    handshake: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// What a group of frames came to, to be acted upon after the lock is released.
+struct Filed {
+    wakers: [Option<Waker>; GROUP],
+    others: Vec<Waker>,
+    flush: Option<Flush>,
+    closed: Option<(CloseReason, CallId, String)>,
+}
+
+impl ClientReader {
+    pub(crate) fn new(
+        shared: Arc<ClientShared>,
+        io: Box<dyn AsyncRead + Send + Unpin>,
+        settings: &ClientSettings,
+    ) -> Self {
+        let clock = &shared.runtime.clock;
+        let handshake_timeout = settings.handshake_timeout;
+        let handshake = Some(clock.sleep_until(clock.now() + handshake_timeout));
+        let inbound = Inbound::new(settings.limits.frame_bytes_max);
+        Self { shared, input: InputStream::new(io), inbound, handshake_timeout, handshake }
+    }
+
+    /// Starts the task.
+    pub(crate) fn spawn(mut self) {
+        let spawn = Arc::clone(&self.shared.runtime.spawn);
+        spawn.spawn(Box::pin(std::future::poll_fn(move |cx| self.poll_run(cx))));
+    }
+
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.reader.register(cx.waker());
+        for _ in 0..TURNS_MAX {
+            if self.shared.lock().end.is_some() {
+                return Poll::Ready(());
+            }
+            if self.poll_handshake(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let (shared, inbound) = (&self.shared, &mut self.inbound);
+            let missing_bytes = inbound.missing_bytes(self.input.carried_bytes());
+            let judge = |bytes: &[u8]| judge(shared, inbound, bytes);
+            match std::task::ready!(self.input.poll_turn(cx, missing_bytes, judge)) {
+                ReadTurn::Read => {}
+                ReadTurn::End => {
+                    let why = "the peer closed it without a word";
+                    let error = io::Error::new(io::ErrorKind::UnexpectedEof, why);
+                    self.shared.finish(Error::lost(&error), None, None);
+                }
+                ReadTurn::Failed(error) => self.shared.finish(Error::lost(&error), None, None),
+                ReadTurn::Refused(violation, bytes) => self.refuse(violation, &bytes),
+            }
+        }
+        cx.waker().wake_by_ref(); // Others have a turn.
+        Poll::Pending
+    }
+
+    /// Ends the connection when the handshake takes too long.
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(timer) = &mut self.handshake else { return Poll::Pending };
+        if self.shared.table.load().is_some() {
+            self.handshake = None;
+            return Poll::Pending;
+        }
+        std::task::ready!(timer.as_mut().poll(cx));
+        let error = ErrorKind::HandshakeTimeout { after: self.handshake_timeout };
+        let close = (CloseReason::HANDSHAKE_TIMEOUT, String::new());
+        self.shared.finish(error.into(), None, Some(close));
+        Poll::Ready(())
+    }
+
+    fn refuse(&self, violation: Violation, bytes: &[u8]) {
+        let error = Error::violation(violation, bytes);
+        let close = match violation {
+            Violation::Preface(_) | Violation::NoCommonVersion { .. } => None,
+            violation => Some((violation.close_reason(), violation.to_string())),
+        };
+        self.shared.finish(error, None, close);
+    }
+}
+
+/// Cuts `bytes` into frames and files them; returns the bytes used.
+fn judge(shared: &ClientShared, inbound: &mut Inbound, bytes: &[u8]) -> Result<usize, Violation> {
+    let mut at = 0;
+    loop {
+        let mut group = [const { None }; GROUP];
+        let mut len = 0;
+        let mut violation = None;
+        while len < GROUP {
+            match inbound.next(&bytes[at..]) {
+                Ok(Some((input, used))) => {
+                    group[len] = Some(input);
+                    len += 1;
+                    at += used;
+                }
+                Ok(None) => break,
+                Err(found) => {
+                    violation = Some(found);
+                    break;
+                }
+            }
+        }
+        // What came before the violation counts.
+        file(shared, &group[..len])?;
+        if let Some(violation) = violation {
+            return Err(violation);
+        }
+        if len < GROUP {
+            return Ok(at);
+        }
+    }
+}
+
+fn file(shared: &ClientShared, group: &[Option<Input<'_>>]) -> Result<(), Violation> {
+    let wakers = [const { None }; GROUP];
+    let mut filed = Filed { wakers, others: Vec::new(), flush: None, closed: None };
+    let mut state = shared.lock();
+    let mut result = Ok(());
+    for (at, input) in group.iter().flatten().enumerate() {
+        result = state.file(shared, input, &mut filed, at);
+        if result.is_err() || filed.closed.is_some() {
+            break;
+        }
+    }
+    if !state.out.pending().is_empty() && state.end.is_none() {
+        filed.flush = Some(state.out.after_append(LATER));
+    }
+    filed.others.extend(state.next_waiters());
+    drop(state);
+    filed.wakers.into_iter().flatten().chain(filed.others).for_each(Waker::wake);
+    if let Some(flush) = filed.flush {
+        shared.flush(flush);
+    }
+    if let Some((reason, last_call, detail)) = filed.closed {
+        let error = ErrorKind::ClosedByPeer { reason, last_call, detail };
+        shared.finish(error.into(), Some(last_call), None);
+    }
+    result
+}
+
+impl ClientState {
+    fn file(
+        &mut self,
+        shared: &ClientShared,
+        input: &Input<'_>,
+        filed: &mut Filed,
+        at: usize,
+    ) -> Result<(), Violation> {
+        let raw = match *input {
+            Input::Preface(preface) => return self.proto.handle_preface(preface),
+            Input::Frame(raw) => raw,
+        };
+        match self.proto.handle_frame(raw, self.out.pending())? {
+            ClientEvent::Nothing | ClientEvent::Freed => return Ok(()),
+            ClientEvent::Answered(token) => {
+                filed.wakers[at] = token.take();
+                return Ok(());
+            }
+            ClientEvent::Closed(close) => {
+                filed.closed = Some((close.reason, close.last_call, close.detail.to_owned()));
+                return Ok(());
+            }
+            ClientEvent::Accepted | ClientEvent::Table => {}
+        }
+        shared.frame_bytes_max.store(self.proto.frame_bytes_max(), Ordering::Relaxed);
+        if let Some(table) = self.proto.table() {
+            shared.table.store(Some(Arc::clone(table)));
+            filed.others.extend(self.waiting.clear());
+        }
+        Ok(())
+    }
+}
+
+/// Frames filed under one lock.
+const GROUP: usize = 64;
+/// Reads in one turn of the task, before others have theirs.
+const TURNS_MAX: usize = 32;

@@ -1,0 +1,244 @@
+//! The requests of one read: looked up, started, answered together.
+//!
+//! Invariants: the table is loaded once and held until the batch ends, so that a handler that
+//! was replaced meanwhile is not gone before its last inline call; refusals say NOT_PROCESSED and
+//! come in the order of CA-3; counters are added up here and given to the method once.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use crate::driver::call_task::{CallTask, Polled, panicked, poll_handler};
+use crate::driver::outbound::Eagerness;
+use crate::driver::server::ServerSettings;
+use crate::driver::server_shared::ServerShared;
+use crate::service::{Codec, Cx, Entry, Incoming, Lookup, Metadata, Outcome, Reply, Respond};
+use crate::service::{Routes, Run, Status, Tally, append_status};
+use crate::util::with_deadline;
+use crate::wire::{CallId, Code, Request, TIMEOUT_MS_MAX};
+
+pub(crate) struct Batch<'a> {
+    shared: &'a Arc<ServerShared>,
+    settings: &'a ServerSettings,
+    out: &'a mut Vec<u8>,
+    threshold_bytes: usize,
+    routes: Arc<Routes>,
+    /// Counts of `counted`, not given to it yet.
+    tally: Tally,
+    counted: Option<Arc<Entry>>,
+}
+
+impl<'a> Batch<'a> {
+    /// `read_bytes` were read at once: half of it is a good piece to answer in.
+    pub(crate) fn new(
+        shared: &'a Arc<ServerShared>,
+        settings: &'a ServerSettings,
+        out: &'a mut Vec<u8>,
+        read_bytes: usize,
+    ) -> Self {
+        let threshold_bytes = (read_bytes / 2).clamp(4 * 1024, 16 * 1024);
+        let (routes, tally) = (shared.dispatch.routes(), Tally::default());
+        Self { shared, settings, out, threshold_bytes, routes, tally, counted: None }
+    }
+
+    pub(crate) const fn out(&mut self) -> &mut Vec<u8> {
+        self.out
+    }
+
+    /// Takes the table as it is now.
+    pub(crate) fn reload(&mut self) {
+        self.routes = self.shared.dispatch.routes();
+    }
+
+    pub(crate) fn finish(mut self) {
+        self.flush();
+        self.count(None);
+    }
+
+    /// Sends the answers so far.
+    pub(crate) fn flush(&mut self) {
+        if !self.out.is_empty() {
+            self.shared.send(self.out, Eagerness { is_alone: true, threshold_bytes: 0 });
+            self.out.clear();
+        }
+    }
+
+    /// Answers that a call was not even looked at.
+    pub(crate) fn refuse(&mut self, call: CallId, code: Code, why: &'static str) {
+        self.refuse_with(call, &Status::refused(code, why));
+    }
+
+    fn refuse_with(&mut self, call: CallId, status: &Status) {
+        append_status(self.out, call, status, status.disposition());
+        self.flush_if_large();
+    }
+
+    fn flush_if_large(&mut self) {
+        if self.out.len() >= self.threshold_bytes {
+            self.flush();
+        }
+    }
+
+    /// Serves one request, or starts to.
+    pub(crate) fn request(&mut self, request: &Request<'_>) {
+        let routes = Arc::clone(&self.routes);
+        let (entry, codec) = match self.admit(&routes, request) {
+            Ok(admitted) => admitted,
+            Err(status) => return self.refuse_with(request.call, &status),
+        };
+        let now = self.shared.runtime.clock.now();
+        let timeout_ms = request.timeout_ms.min(TIMEOUT_MS_MAX);
+        let deadline = now + Duration::from_millis(timeout_ms.into());
+        let cx = Cx {
+            call: request.call,
+            method: request.method,
+            version: request.version,
+            attempt: request.attempt_priority >> 4,
+            deadline,
+            metadata: Metadata::from_ext(request.ext),
+            connection: Arc::<ServerShared>::clone(self.shared),
+        };
+        let incoming = Incoming { payload: request.payload, codec, limits: &self.settings.decode };
+        let started = catch_unwind(AssertUnwindSafe(|| {
+            with_deadline(deadline, || entry.method.handler.start(cx, incoming))
+        }));
+        match started {
+            Ok(Ok(call)) => self.run(entry, request.call, deadline, call),
+            Ok(Err(status)) => self.refuse_with(request.call, &status),
+            Err(panic) => {
+                self.count(Some(entry));
+                self.tally.started += 1;
+                self.tally.ended(Outcome::Failed);
+                // User code ran: nobody may take this for not processed.
+                self.refuse_with(request.call, &panicked(&*panic));
+            }
+        }
+    }
+
+    /// The checks of CA-3, in their order.
+    fn admit<'r>(
+        &self,
+        routes: &'r Routes,
+        request: &Request<'_>,
+    ) -> Result<(&'r Arc<Entry>, &'a Codec), Status> {
+        let shared: &'a Arc<ServerShared> = self.shared;
+        if shared.is_draining.load(Ordering::Acquire) {
+            return Err(Status::refused(Code::DRAINING, "the server is going away"));
+        }
+        let (pending, max) = (shared.pending_count.load(Ordering::Acquire), self.calls_max());
+        if pending >= max {
+            let message = format!("{pending} calls in flight on this connection, at most {max}");
+            return Err(Status::refused(Code::OVERLOADED, message));
+        }
+        let entry = match routes.lookup(request.method, request.version) {
+            Lookup::Found(entry) => entry,
+            Lookup::Unknown => {
+                let message = format!("no method has the id {}", request.method);
+                return Err(Status::refused(Code::UNKNOWN_METHOD, message));
+            }
+            Lookup::Version(method) => {
+                let (name, versions) = (&method.name, method.callable());
+                let message =
+                    format!("{name} version {} is not served, {versions:?} are", request.version);
+                let status = Status::refused(Code::UNSUPPORTED_VERSION, message);
+                return Err(status.with_versions(versions));
+            }
+        };
+        let codecs = shared.dispatch.codecs();
+        let Some(codec) = codecs.iter().find(|codec| codec.id() == request.codec) else {
+            let ids: Vec<u8> = codecs.iter().map(Codec::id).collect();
+            let message = format!("codec {} is not here, {ids:?} are", request.codec);
+            return Err(Status::refused(Code::UNSUPPORTED_CODEC, message).with_codecs(ids));
+        };
+        let ours = entry.method.fingerprint.fold();
+        if ours != 0 && request.fingerprint != 0 && ours != request.fingerprint {
+            let message = format!(
+                "{} version {} has fingerprint {ours:08x} here, {:08x} at the caller: its types \
+                 differ",
+                entry.method.name, entry.method.version, request.fingerprint
+            );
+            return Err(Status::refused(Code::SCHEMA_MISMATCH, message).with_fingerprint(ours));
+        }
+        if request.timeout_ms == 0 {
+            return Err(Status::refused(Code::DEADLINE_EXCEEDED, "over when it arrived"));
+        }
+        Ok((entry, codec))
+    }
+
+    /// Polls a started call once; it becomes a task if it is not ready.
+    fn run(
+        &mut self,
+        entry: &Arc<Entry>,
+        id: CallId,
+        deadline: Instant,
+        mut call: std::pin::Pin<Box<dyn Respond>>,
+    ) {
+        if entry.method.run != Run::Inline {
+            return self.spawn(entry, id, deadline, call, false);
+        }
+        self.count(Some(entry));
+        self.tally.started += 1;
+        let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
+        let mut reply = Reply { out: self.out, call: id, frame_bytes_max };
+        // No waker: a call that is not ready is polled again at once, by its own task.
+        let mut cx = Context::from_waker(Waker::noop());
+        match unconstrained(|cx| poll_handler(call.as_mut(), deadline, cx, &mut reply), &mut cx) {
+            Polled::Ended(outcome) => self.tally.ended(outcome),
+            Polled::Panicked => self.tally.ended(Outcome::Failed),
+            Polled::Pending => self.spawn(entry, id, deadline, call, true),
+        }
+        self.flush_if_large();
+    }
+
+    fn spawn(
+        &self,
+        entry: &Arc<Entry>,
+        id: CallId,
+        deadline: Instant,
+        call: std::pin::Pin<Box<dyn Respond>>,
+        has_started: bool,
+    ) {
+        self.shared.add_pending(id, deadline);
+        let (shared, entry, run) = (Arc::clone(self.shared), Arc::clone(entry), entry.method.run);
+        let task = CallTask { shared, entry, id, deadline, call: Some(call), has_started };
+        let spawn = &self.shared.runtime.spawn;
+        match run {
+            Run::Inline | Run::Spawn => spawn.spawn(Box::pin(task)),
+            Run::Blocking => spawn.spawn_blocking(Box::new(move || task.block())),
+        }
+    }
+
+    fn calls_max(&self) -> usize {
+        self.settings.limits.calls_max as usize
+    }
+
+    /// Makes `entry` the one that is counted; the one before gets its counts.
+    fn count(&mut self, entry: Option<&Arc<Entry>>) {
+        let same = match (&self.counted, entry) {
+            (Some(counted), Some(entry)) => Arc::ptr_eq(counted, entry),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !same {
+            if let Some(counted) = self.counted.take() {
+                counted.counters.add(std::mem::take(&mut self.tally));
+            }
+            self.counted = entry.cloned();
+        }
+    }
+}
+
+/// Polls outside of tokio's budget: after 128 ready operations in one task it would report false
+/// Pendings, and every further handler of the batch would become a task.
+fn unconstrained(mut poll: impl FnMut(&mut Context<'_>) -> Polled, cx: &mut Context<'_>) -> Polled {
+    let mut polled = Polled::Pending;
+    let once = std::future::poll_fn(|cx| {
+        polled = poll(cx);
+        std::task::Poll::Ready(())
+    });
+    let once = std::pin::pin!(tokio::task::unconstrained(once));
+    let _ready = once.poll(cx);
+    polled
+}
