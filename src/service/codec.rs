@@ -1,0 +1,502 @@
+//! Payload codecs: a value to bytes and back, under the limits of `limits`.
+//!
+//! Invariants: a failed encoding leaves the output as it was; a successful decoding has used every
+//! byte; no codec is trusted to keep the limits by itself, custom ones decode through the same
+//! wrapper. Id 1 is bincode 2 in its standard configuration, 128 to 255 are free for private use.
+//! Why bincode's borrowing decoder although the result is owned: it reads a slice, so it finds a
+//! string's length wrong before it allocates; the owning one allocates what a peer declared.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+#[cfg(feature = "bincode")]
+use crate::service::bincode_format;
+use crate::service::limits::{Budget, DecodeLimits, Limited};
+
+/// How values become bytes: bincode, or an encoding of the user's.
+///
+/// Two codecs are equal if they have the same id on the wire.
+#[derive(Clone)]
+pub struct Codec(Kind);
+
+impl Codec {
+    /// Codec 1: bincode 2, standard configuration.
+    #[cfg(feature = "bincode")]
+    pub const BINCODE: Self = Self(Kind::Bincode);
+
+    /// A codec of the user's own.
+    ///
+    /// # Errors
+    /// [`CodecIdError`] if its id is not one for private use, 128 to 255.
+    pub fn custom(codec: Arc<dyn CustomCodec>) -> Result<Self, CodecIdError> {
+        // Asked once, so that it stays the same whatever the implementation answers later.
+        let id = codec.id();
+        if id < CUSTOM_ID_MIN {
+            return Err(CodecIdError { id });
+        }
+        Ok(Self(Kind::Custom { id, codec }))
+    }
+
+    /// The number on the wire.
+    #[must_use]
+    pub fn id(&self) -> u8 {
+        match &self.0 {
+            #[cfg(feature = "bincode")]
+            Kind::Bincode => bincode_format::ID,
+            Kind::Custom { id, .. } => *id,
+        }
+    }
+
+    /// The name for people: logs, errors, metrics.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &self.0 {
+            #[cfg(feature = "bincode")]
+            Kind::Bincode => "bincode",
+            Kind::Custom { codec, .. } => codec.name(),
+        }
+    }
+
+    /// Appends the encoded value to `out`. If it fails or panics, `out` holds what it held before.
+    ///
+    /// # Errors
+    /// [`EncodeError`] if the value's `Serialize` or the codec refuses it.
+    pub fn encode<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let append = Append::to(out);
+        let encoded = match &self.0 {
+            #[cfg(feature = "bincode")]
+            Kind::Bincode => bincode_format::encode(value, append.out),
+            // `&T` because a trait object is made of a sized type only.
+            Kind::Custom { codec, .. } => codec.encode(&value, append.out),
+        };
+        match encoded {
+            Ok(()) => {
+                append.keep();
+                Ok(())
+            }
+            Err(message) => Err(EncodeError {
+                codec_id: self.id(),
+                message,
+            }),
+        }
+    }
+
+    /// Decodes a value from the whole of `bytes`.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are no such value, are too many or too few, or break a limit.
+    pub fn decode<T: DeserializeOwned>(
+        &self,
+        bytes: &[u8],
+        limits: &DecodeLimits,
+    ) -> Result<T, DecodeError> {
+        let budget = Budget::new(limits);
+        let decoded = match &self.0 {
+            #[cfg(feature = "bincode")]
+            Kind::Bincode => bincode_format::decode(bytes, &budget),
+            Kind::Custom { codec, .. } => decode_custom(&**codec, bytes, &budget),
+        };
+        // First: neither an own `Deserialize` nor a codec may swallow a broken limit.
+        if let Some(broken) = budget.broken() {
+            return Err(broken);
+        }
+        let (value, used_bytes) = decoded?;
+        if used_bytes != bytes.len() {
+            return Err(DecodeError::Leftover {
+                used_bytes,
+                len_bytes: bytes.len(),
+            });
+        }
+        Ok(value)
+    }
+}
+
+impl PartialEq for Codec {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Codec {}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Codec")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .finish()
+    }
+}
+
+#[derive(Clone)]
+enum Kind {
+    #[cfg(feature = "bincode")]
+    Bincode,
+    Custom {
+        id: u8,
+        codec: Arc<dyn CustomCodec>,
+    },
+}
+
+/// An encoding of the user's own, for [`Codec::custom`].
+///
+/// An implementation checks the length of a string or byte buffer against the bytes it has before
+/// it allocates. Depth, numbers of elements and reserved room are checked for it.
+pub trait CustomCodec: Send + Sync {
+    /// The number on the wire, 128 to 255.
+    fn id(&self) -> u8;
+
+    /// The name for people.
+    fn name(&self) -> &str;
+
+    /// Appends the encoded value to `out`.
+    ///
+    /// # Errors
+    /// A message, if the value cannot be encoded.
+    fn encode(&self, value: &dyn erased_serde::Serialize, out: &mut Vec<u8>) -> Result<(), String>;
+
+    /// Hands a deserializer over `bytes` to `visit`, once, and returns how many bytes were used.
+    ///
+    /// # Errors
+    /// A message, if `visit` failed (its error, then) or the bytes are not well formed.
+    fn decode(
+        &self,
+        bytes: &[u8],
+        visit: &mut dyn FnMut(
+            &mut dyn erased_serde::Deserializer<'_>,
+        ) -> Result<(), erased_serde::Error>,
+    ) -> Result<usize, String>;
+}
+
+/// A value that travels as a payload.
+///
+/// Every type that serde can encode and decode is one. The trait exists for payloads that serde
+/// does not carry.
+pub trait Payload: Sized + Send + 'static {
+    /// Appends the encoded value to `out`.
+    ///
+    /// # Errors
+    /// [`EncodeError`] if it cannot be encoded.
+    fn encode_payload(&self, codec: &Codec, out: &mut Vec<u8>) -> Result<(), EncodeError>;
+
+    /// Decodes a value from the whole of `bytes`.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are no such value, or break a limit.
+    fn decode_payload(
+        codec: &Codec,
+        bytes: &[u8],
+        limits: &DecodeLimits,
+    ) -> Result<Self, DecodeError>;
+}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Payload for T {
+    #[inline]
+    fn encode_payload(&self, codec: &Codec, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        codec.encode(self, out)
+    }
+
+    #[inline]
+    fn decode_payload(
+        codec: &Codec,
+        bytes: &[u8],
+        limits: &DecodeLimits,
+    ) -> Result<Self, DecodeError> {
+        codec.decode(bytes, limits)
+    }
+}
+
+/// A value that could not be encoded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("codec {codec_id} cannot encode the value: {message}")]
+#[non_exhaustive]
+pub struct EncodeError {
+    /// The codec's number on the wire.
+    pub codec_id: u8,
+    /// What the value's `Serialize` or the codec says.
+    pub message: String,
+}
+
+/// Bytes that are not a value of the wanted type, or break a limit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Values are nested too deep.
+    #[error("values are nested more than {limit} deep")]
+    Depth {
+        /// [`DecodeLimits::depth_max`].
+        limit: u32,
+    },
+    /// Sequences and maps hold, or say that they hold, too many elements.
+    #[error("{seen} elements, more than {limit}")]
+    Elements {
+        /// Elements so far, and those that were about to come.
+        seen: u64,
+        /// [`DecodeLimits::elements_max`].
+        limit: u64,
+    },
+    /// The value ended before its bytes did.
+    #[error("the value takes {used_bytes} of {len_bytes} bytes")]
+    Leftover {
+        /// Bytes that the value took.
+        used_bytes: usize,
+        /// Bytes there are.
+        len_bytes: usize,
+    },
+    /// The bytes are no value of this type.
+    #[error("{message}")]
+    Malformed {
+        /// What the type's `Deserialize` or the codec says.
+        message: String,
+    },
+    /// A number, or a string of the declared length, needs more bytes than there are.
+    #[error("at least {missing_bytes} more bytes are needed than the {len_bytes} there are")]
+    Truncated {
+        /// Bytes that the next part of the value lacks.
+        missing_bytes: usize,
+        /// Bytes there are, those already used included.
+        len_bytes: usize,
+    },
+}
+
+/// A custom codec's id that is not one for private use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("codec id {id} is not for private use, which is {CUSTOM_ID_MIN} to 255")]
+#[non_exhaustive]
+pub struct CodecIdError {
+    /// The id that was refused.
+    pub id: u8,
+}
+
+/// Output that is taken back unless it is kept: a panic in the user's `Serialize` included.
+struct Append<'a> {
+    out: &'a mut Vec<u8>,
+    len_before: usize,
+}
+
+impl<'a> Append<'a> {
+    fn to(out: &'a mut Vec<u8>) -> Self {
+        let len_before = out.len();
+        Self { out, len_before }
+    }
+
+    fn keep(mut self) {
+        self.len_before = usize::MAX;
+    }
+}
+
+impl Drop for Append<'_> {
+    fn drop(&mut self) {
+        // Truncating to more than there is does nothing.
+        self.out.truncate(self.len_before);
+    }
+}
+
+fn decode_custom<T: DeserializeOwned>(
+    codec: &dyn CustomCodec,
+    bytes: &[u8],
+    budget: &Budget,
+) -> Result<(T, usize), DecodeError> {
+    let mut value = None;
+    let used_bytes = codec
+        .decode(bytes, &mut |deserializer| {
+            value = Some(T::deserialize(Limited::new(deserializer, budget))?);
+            Ok(())
+        })
+        .map_err(|message| DecodeError::Malformed { message })?;
+    match value {
+        Some(value) => Ok((value, used_bytes)),
+        None => {
+            let message = format!("codec {} produced no value and no error", codec.name());
+            Err(DecodeError::Malformed { message })
+        }
+    }
+}
+
+/// The lowest codec id for private use.
+const CUSTOM_ID_MIN: u8 = 128;
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serializer};
+
+    use super::*;
+
+    /// JSON, as a user would plug it in.
+    struct Json {
+        id: u8,
+    }
+
+    impl CustomCodec for Json {
+        fn id(&self) -> u8 {
+            self.id
+        }
+
+        fn name(&self) -> &str {
+            "json"
+        }
+
+        fn encode(
+            &self,
+            value: &dyn erased_serde::Serialize,
+            out: &mut Vec<u8>,
+        ) -> Result<(), String> {
+            serde_json::to_writer(out, value).map_err(|error| error.to_string())
+        }
+
+        fn decode(
+            &self,
+            bytes: &[u8],
+            visit: &mut dyn FnMut(
+                &mut dyn erased_serde::Deserializer<'_>,
+            ) -> Result<(), erased_serde::Error>,
+        ) -> Result<usize, String> {
+            let mut json = serde_json::Deserializer::from_slice(bytes);
+            visit(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut json))
+                .map_err(|error| error.to_string())?;
+            json.end().map_err(|error| error.to_string())?;
+            Ok(bytes.len())
+        }
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Nested {
+        next: Option<Box<Self>>,
+    }
+
+    fn nest(next: Nested) -> Nested {
+        Nested {
+            next: Some(Box::new(next)),
+        }
+    }
+
+    fn nest_end() -> Nested {
+        Nested { next: None }
+    }
+
+    fn json() -> Codec {
+        Codec::custom(Arc::new(Json { id: 200 })).unwrap()
+    }
+
+    /// A type whose encoding fails after it has written something.
+    struct Half {
+        panics: bool,
+    }
+
+    impl Serialize for Half {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeTuple;
+            let mut tuple = serializer.serialize_tuple(2)?;
+            tuple.serialize_element("written")?;
+            assert!(!self.panics, "in the middle");
+            Err(serde::ser::Error::custom("half a value"))
+        }
+    }
+
+    fn all() -> Vec<Codec> {
+        vec![
+            #[cfg(feature = "bincode")]
+            Codec::BINCODE,
+            json(),
+        ]
+    }
+
+    /// Ids below 128 belong to the specification.
+    #[test]
+    fn custom_ids_are_private_ones() {
+        assert_eq!(
+            Codec::custom(Arc::new(Json { id: 127 })),
+            Err(CodecIdError { id: 127 })
+        );
+        assert_eq!(Codec::custom(Arc::new(Json { id: 128 })).unwrap().id(), 128);
+        assert_eq!(format!("{:?}", json()), "Codec { id: 200, name: \"json\" }");
+    }
+
+    /// What failed or panicked is taken back, what was there before stays.
+    #[test]
+    fn failed_encodings_leave_nothing() {
+        for codec in all() {
+            let mut out = vec![1, 2, 3];
+
+            let error = codec.encode(&Half { panics: false }, &mut out).unwrap_err();
+            assert!(error.message.contains("half a value"), "{error}");
+            assert_eq!(out, [1, 2, 3]);
+
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                codec.encode(&Half { panics: true }, &mut out)
+            }));
+            assert!(panicked.is_err());
+            assert_eq!(out, [1, 2, 3]);
+        }
+    }
+
+    /// Values come back from every codec, appended after what was there.
+    #[test]
+    fn values_round_trip() {
+        for codec in all() {
+            let value = (7_u64, "name".to_owned(), nest(nest_end()));
+            let mut out = vec![9];
+            value.encode_payload(&codec, &mut out).unwrap();
+
+            let limits = DecodeLimits::default();
+            let decoded = <(u64, String, Nested)>::decode_payload(&codec, &out[1..], &limits);
+            assert_eq!(decoded, Ok(value));
+        }
+    }
+
+    /// The wrapper's limits hold for a codec that knows nothing of them.
+    #[test]
+    fn limits_hold_for_custom_codecs() {
+        let mut limits = DecodeLimits::default();
+        limits.elements_max = 3;
+        assert_eq!(
+            json().decode::<Vec<u8>>(b"[1,2,3]", &limits),
+            Ok(vec![1, 2, 3])
+        );
+        assert_eq!(
+            json().decode::<Vec<u8>>(b"[1,2,3,4]", &limits),
+            Err(DecodeError::Elements { seen: 4, limit: 3 })
+        );
+
+        let mut deep = nest_end();
+        for _ in 0..40 {
+            deep = nest(deep);
+        }
+        let mut out = Vec::new();
+        json().encode(&deep, &mut out).unwrap();
+        limits.depth_max = 80;
+        assert_eq!(
+            json().decode::<Nested>(&out, &limits),
+            Err(DecodeError::Depth { limit: 80 })
+        );
+        limits.depth_max = 81;
+        assert_eq!(json().decode::<Nested>(&out, &limits), Ok(deep));
+    }
+
+    /// A type that hides errors cannot hide a broken limit.
+    #[test]
+    fn broken_limits_cannot_be_swallowed() {
+        #[derive(Debug, PartialEq)]
+        struct Lenient;
+        impl<'de> Deserialize<'de> for Lenient {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let _ = Vec::<()>::deserialize(from);
+                Ok(Self)
+            }
+        }
+
+        let mut limits = DecodeLimits::default();
+        limits.elements_max = 1;
+        assert_eq!(
+            json().decode::<Lenient>(b"[null,null]", &limits),
+            Err(DecodeError::Elements { seen: 2, limit: 1 })
+        );
+    }
+}
