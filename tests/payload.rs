@@ -45,7 +45,9 @@ struct Order {
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut out = Vec::new();
-    Codec::BINCODE.encode(value, &mut out).unwrap();
+    Codec::BINCODE
+        .encode(value, &mut out)
+        .expect("the value can be encoded");
     out
 }
 
@@ -60,7 +62,7 @@ fn peak_bytes<T: DeserializeOwned>(bytes: &[u8]) -> usize {
     let decoded = decode::<T>(bytes);
     let peak = PEAK_BYTES.get() - before;
     drop(decoded);
-    usize::try_from(peak).unwrap()
+    usize::try_from(peak).expect("the peak is not below the start")
 }
 
 /// A declared length of so many, in bincode's largest form.

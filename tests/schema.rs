@@ -29,13 +29,18 @@ macro_rules! assert_as_traced {
 }
 
 fn trace<T: DeserializeOwned>(tracer: &mut Tracer) -> Format {
-    tracer.trace_simple_type::<T>().unwrap().0
+    tracer
+        .trace_simple_type::<T>()
+        .expect("serde can be traced")
+        .0
 }
 
 /// Without the variables that tracing leaves in a format.
 fn normal(mut format: Format) -> Format {
     use serde_reflection::FormatHolder;
-    format.normalize().unwrap();
+    format
+        .normalize()
+        .expect("the format was traced to its end");
     format
 }
 
@@ -228,7 +233,7 @@ enum Snake {
 struct Tree {
     value: Leaf,
     children: Vec<Self>,
-    parent: Option<Box<Tree>>,
+    parent: Option<Box<Self>>,
 }
 
 #[derive(Serialize, Deserialize, Schema)]
@@ -236,7 +241,7 @@ enum Leaf {
     Here(String),
     There(Box<Tree>),
     Both {
-        left: Box<Leaf>,
+        left: Box<Self>,
         right: Option<Box<Tree>>,
     },
 }
@@ -442,7 +447,7 @@ mod foreign {
             serializer: S,
         ) -> Result<S::Ok, S::Error> {
             u64::try_from(time.as_millis())
-                .unwrap()
+                .expect("tests use short times")
                 .serialize(serializer)
         }
 

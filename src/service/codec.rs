@@ -454,8 +454,10 @@ mod tests {
     /// The wrapper's limits hold for a codec that knows nothing of them.
     #[test]
     fn limits_hold_for_custom_codecs() {
-        let mut limits = DecodeLimits::default();
-        limits.elements_max = 3;
+        let mut limits = DecodeLimits {
+            elements_max: 3,
+            ..DecodeLimits::default()
+        };
         assert_eq!(
             json().decode::<Vec<u8>>(b"[1,2,3]", &limits),
             Ok(vec![1, 2, 3])
@@ -492,8 +494,10 @@ mod tests {
             }
         }
 
-        let mut limits = DecodeLimits::default();
-        limits.elements_max = 1;
+        let limits = DecodeLimits {
+            elements_max: 1,
+            ..DecodeLimits::default()
+        };
         assert_eq!(
             json().decode::<Lenient>(b"[null,null]", &limits),
             Err(DecodeError::Elements { seen: 2, limit: 1 })

@@ -8,7 +8,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{Generics, Ident, Type, parse_quote};
 
-use crate::schema::is_phantom;
+use crate::schema::expand::is_phantom;
 
 /// `generics` with bounds for the types that the implementation writes.
 pub(crate) fn bounded(generics: &Generics, written: &[&Type]) -> Generics {
