@@ -92,6 +92,7 @@ impl Codec {
     ///
     /// # Errors
     /// [`DecodeError`] if the bytes are no such value, are too many or too few, or break a limit.
+    #[inline]
     pub fn decode<T: DeserializeOwned>(
         &self,
         bytes: &[u8],
@@ -103,18 +104,16 @@ impl Codec {
             Kind::Bincode => bincode_format::decode(bytes, &budget),
             Kind::Custom { codec, .. } => decode_custom(&**codec, bytes, &budget),
         };
-        // First: neither an own `Deserialize` nor a codec may swallow a broken limit.
-        if let Some(broken) = budget.broken() {
-            return Err(broken);
-        }
-        let (value, used_bytes) = decoded?;
-        if used_bytes != bytes.len() {
-            return Err(DecodeError::Leftover {
+        // A broken limit comes first: neither an own `Deserialize` nor a codec may swallow it.
+        match (budget.broken(), decoded) {
+            (None, Ok((value, used_bytes))) if used_bytes == bytes.len() => Ok(value),
+            (None, Ok((_, used_bytes))) => Err(DecodeError::Leftover {
                 used_bytes,
                 len_bytes: bytes.len(),
-            });
+            }),
+            (None, Err(error)) => Err(error),
+            (Some(broken), _) => Err(broken.explain(limits)),
         }
-        Ok(value)
     }
 }
 

@@ -55,16 +55,9 @@ impl Budget {
     }
 
     /// The limit that ended the decoding, if one did.
-    pub(crate) fn broken(&self) -> Option<DecodeError> {
-        self.broken.get().map(|broken| match broken {
-            BrokenLimit::Depth => DecodeError::Depth {
-                limit: self.limits.depth_max,
-            },
-            BrokenLimit::Elements { seen } => DecodeError::Elements {
-                seen,
-                limit: self.limits.elements_max,
-            },
-        })
+    #[inline]
+    pub(crate) fn broken(&self) -> Option<BrokenLimit> {
+        self.broken.get()
     }
 
     /// One level down; each successful call is followed by [`Budget::leave`].
@@ -124,10 +117,27 @@ impl Budget {
     }
 }
 
+/// Which limit was broken, small enough for a cell.
 #[derive(Clone, Copy, Debug)]
-enum BrokenLimit {
+pub(crate) enum BrokenLimit {
     Depth,
     Elements { seen: u64 },
+}
+
+impl BrokenLimit {
+    /// The error for people, with the limit it names.
+    #[cold]
+    pub(crate) fn explain(self, limits: &DecodeLimits) -> DecodeError {
+        match self {
+            Self::Depth => DecodeError::Depth {
+                limit: limits.depth_max,
+            },
+            Self::Elements { seen } => DecodeError::Elements {
+                seen,
+                limit: limits.elements_max,
+            },
+        }
+    }
 }
 
 /// Whether what a sequence or a map holds counts as elements.
