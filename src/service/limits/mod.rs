@@ -8,7 +8,7 @@
 //!
 //! Invariants: a refused payload was refused before the value that broke the limit was built;
 //! nothing is reserved for elements that were only declared, beyond `RESERVED_ELEMENTS_MAX`.
-//! Why a wrapper around serde, not a limit inside each codec: the rules are the same for all codecs,
+//! Why a wrapper around serde, not a limit inside each codec: one set of rules for all of them,
 //! custom ones included, and a codec's own byte limit does not see zero-sized elements at all.
 
 mod access;
