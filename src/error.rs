@@ -141,6 +141,9 @@ pub enum ErrorKind {
     /// The connection has given all its call ids; a new one must be made.
     #[error("the connection has used up its call ids")]
     IdsExhausted,
+    /// The one stream of this channel was used and has ended.
+    #[error("the stream of this channel has ended, and there is no other")]
+    StreamUsed,
     /// No payload codec: the feature `bincode` is off and none was given.
     #[error("no payload codec: turn the feature bincode on or add a codec of your own")]
     NoCodec,

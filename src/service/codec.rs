@@ -78,7 +78,7 @@ impl Codec {
         value: &T,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        let mut append = Append::to(out);
+        let append = Append::to(out);
         let encoded = match &self.0 {
             #[cfg(feature = "bincode")]
             Kind::Bincode => bincode_format::encode(value, append.out),
@@ -98,6 +98,7 @@ impl Codec {
     ///
     /// # Errors
     /// [`DecodeError`] if the bytes are no such value, are too many or too few, or break a limit.
+    #[inline]
     pub fn decode<T: DeserializeOwned>(
         &self,
         bytes: &[u8],
@@ -109,15 +110,15 @@ impl Codec {
             Kind::Bincode => bincode_format::decode(bytes, &budget),
             Kind::Custom { codec, .. } => decode_custom(&**codec, bytes, &budget),
         };
-        // First: neither an own `Deserialize` nor a codec may swallow a broken limit.
-        if let Some(broken) = budget.broken() {
-            return Err(broken);
+        // A broken limit comes first: neither an own `Deserialize` nor a codec may swallow it.
+        match (budget.broken(), decoded) {
+            (None, Ok((value, used_bytes))) if used_bytes == bytes.len() => Ok(value),
+            (None, Ok((_, used_bytes))) => {
+                Err(DecodeError::Leftover { used_bytes, len_bytes: bytes.len() })
+            }
+            (None, Err(error)) => Err(error),
+            (Some(broken), _) => Err(broken.explain(limits)),
         }
-        let (value, used_bytes) = decoded?;
-        if used_bytes != bytes.len() {
-            return Err(DecodeError::Leftover { used_bytes, len_bytes: bytes.len() });
-        }
-        Ok(value)
     }
 }
 
@@ -322,3 +323,168 @@ fn decode_custom<T: DeserializeOwned>(
 
 /// The lowest codec id for private use.
 const CUSTOM_ID_MIN: u8 = 128;
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serializer};
+
+    use super::*;
+
+    /// JSON, as a user would plug it in.
+    struct Json {
+        id: u8,
+    }
+
+    impl CustomCodec for Json {
+        fn id(&self) -> u8 {
+            self.id
+        }
+
+        fn name(&self) -> &str {
+            "json"
+        }
+
+        fn encode(
+            &self,
+            value: &dyn erased_serde::Serialize,
+            out: &mut Vec<u8>,
+        ) -> Result<(), String> {
+            serde_json::to_writer(out, value).map_err(|error| error.to_string())
+        }
+
+        fn decode(
+            &self,
+            bytes: &[u8],
+            visit: &mut dyn FnMut(
+                &mut dyn erased_serde::Deserializer<'_>,
+            ) -> Result<(), erased_serde::Error>,
+        ) -> Result<usize, String> {
+            let mut json = serde_json::Deserializer::from_slice(bytes);
+            visit(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut json))
+                .map_err(|error| error.to_string())?;
+            json.end().map_err(|error| error.to_string())?;
+            Ok(bytes.len())
+        }
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Nested {
+        next: Option<Box<Self>>,
+    }
+
+    fn nest(next: Nested) -> Nested {
+        Nested { next: Some(Box::new(next)) }
+    }
+
+    fn nest_end() -> Nested {
+        Nested { next: None }
+    }
+
+    fn json() -> Codec {
+        Codec::custom(Arc::new(Json { id: 200 })).unwrap()
+    }
+
+    /// A type whose encoding fails after it has written something.
+    struct Half {
+        panics: bool,
+    }
+
+    impl Serialize for Half {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeTuple;
+            let mut tuple = serializer.serialize_tuple(2)?;
+            tuple.serialize_element("written")?;
+            assert!(!self.panics, "in the middle");
+            Err(serde::ser::Error::custom("half a value"))
+        }
+    }
+
+    fn all() -> Vec<Codec> {
+        vec![
+            #[cfg(feature = "bincode")]
+            Codec::BINCODE,
+            json(),
+        ]
+    }
+
+    /// Ids below 128 belong to the specification.
+    #[test]
+    fn custom_ids_are_private_ones() {
+        assert_eq!(Codec::custom(Arc::new(Json { id: 127 })), Err(CodecIdError { id: 127 }));
+        assert_eq!(Codec::custom(Arc::new(Json { id: 128 })).unwrap().id(), 128);
+        assert_eq!(format!("{:?}", json()), "Codec { id: 200, name: \"json\" }");
+    }
+
+    /// What failed or panicked is taken back, what was there before stays.
+    #[test]
+    fn failed_encodings_leave_nothing() {
+        for codec in all() {
+            let mut out = vec![1, 2, 3];
+
+            let error = codec.encode(&Half { panics: false }, &mut out).unwrap_err();
+            assert!(error.message.contains("half a value"), "{error}");
+            assert_eq!(out, [1, 2, 3]);
+
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                codec.encode(&Half { panics: true }, &mut out)
+            }));
+            assert!(panicked.is_err());
+            assert_eq!(out, [1, 2, 3]);
+        }
+    }
+
+    /// Values come back from every codec, appended after what was there.
+    #[test]
+    fn values_round_trip() {
+        for codec in all() {
+            let value = (7_u64, "name".to_owned(), nest(nest_end()));
+            let mut out = vec![9];
+            value.encode_payload(&codec, &mut out).unwrap();
+
+            let limits = DecodeLimits::default();
+            let decoded = <(u64, String, Nested)>::decode_payload(&codec, &out[1..], &limits);
+            assert_eq!(decoded, Ok(value));
+        }
+    }
+
+    /// The wrapper's limits hold for a codec that knows nothing of them.
+    #[test]
+    fn limits_hold_for_custom_codecs() {
+        let mut limits = DecodeLimits { elements_max: 3, ..DecodeLimits::default() };
+        assert_eq!(json().decode::<Vec<u8>>(b"[1,2,3]", &limits), Ok(vec![1, 2, 3]));
+        assert_eq!(
+            json().decode::<Vec<u8>>(b"[1,2,3,4]", &limits),
+            Err(DecodeError::Elements { seen: 4, limit: 3 })
+        );
+
+        let mut deep = nest_end();
+        for _ in 0..40 {
+            deep = nest(deep);
+        }
+        let mut out = Vec::new();
+        json().encode(&deep, &mut out).unwrap();
+        limits.depth_max = 80;
+        assert_eq!(json().decode::<Nested>(&out, &limits), Err(DecodeError::Depth { limit: 80 }));
+        limits.depth_max = 81;
+        assert_eq!(json().decode::<Nested>(&out, &limits), Ok(deep));
+    }
+
+    /// A type that hides errors cannot hide a broken limit.
+    #[test]
+    fn broken_limits_cannot_be_swallowed() {
+        #[derive(Debug, PartialEq)]
+        struct Lenient;
+        impl<'de> Deserialize<'de> for Lenient {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let _ = Vec::<()>::deserialize(from);
+                Ok(Self)
+            }
+        }
+
+        let limits = DecodeLimits { elements_max: 1, ..DecodeLimits::default() };
+        assert_eq!(
+            json().decode::<Lenient>(b"[null,null]", &limits),
+            Err(DecodeError::Elements { seen: 2, limit: 1 })
+        );
+    }
+}

@@ -24,11 +24,14 @@ pub use compat::{convert_result, downgrade_request, upgrade_request};
 pub use counters::MethodStats;
 pub use cx::{Cx, Metadata, Peer};
 pub use dispatch::{Dispatch, RouteError};
+/// What a [`CustomCodec`] is written with.
+pub use erased_serde;
 pub use limits::DecodeLimits;
 pub use method::{Method, Refusal, Run, Service};
 pub use retire::Retirement;
 pub use router::Router;
-pub use schema::{Fingerprint, Schema, SchemaFields, SchemaVariants, SchemaWriter, schema_text};
+pub use schema::{Fingerprint, Schema, SchemaFields, SchemaVariants, SchemaWriter};
+pub use schema::{method_text, schema_text};
 pub use status::{CallError, Fault, Status};
 pub use stub::Stub;
 

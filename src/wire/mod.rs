@@ -29,7 +29,6 @@ mod table;
 mod tlv;
 
 pub use close::{Close, CloseReason};
-pub(crate) use cursor::Cursor;
 pub use decoder::{Decoder, RawFrame};
 pub(crate) use encode::push_message;
 pub use encode::{

@@ -5,7 +5,8 @@
 
 use serde::de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-use crate::service::limits::{Limited, capped};
+use crate::service::limits::Limited;
+use crate::service::limits::budget::capped;
 
 impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Limited<'_, A> {
     type Error = A::Error;

@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::service::limits::{Budget, Content};
+use crate::service::limits::budget::{Budget, Content};
 
 /// A deserializer, visitor, access or seed of serde that keeps to a [`Budget`].
 #[derive(Debug)]

@@ -1,0 +1,396 @@
+//! One call, as a future.
+//!
+//! ```text
+//! Connecting --driver--> Choosing --version--> Starting --id--> Waiting --outcome--> done
+//!                            ^                                      |
+//!                            +---- UNSUPPORTED_VERSION, once -------+
+//! ```
+//!
+//! Invariants: exactly one outcome; dropping the future before it takes the call back; the
+//! request is kept until the outcome, since it may have to be sent again in another version;
+//! a call that was not sent says NOT_PROCESSED.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::client::connector::{Connector, Wait};
+use crate::driver::{Chosen, ClientDriver, Start, with_reply};
+use crate::error::Error;
+use crate::proto::{CallOutcome, Ticket};
+use crate::service::{Answer, CallError, Status, Stub, StubVersion};
+use crate::util::current_deadline;
+use crate::wire::{CallId, Code, Disposition, FrameTooLarge, RequestFields, Response};
+use crate::wire::{EXT_BYTES_MAX, METADATA_ENTRIES_MAX, TIMEOUT_MS_MAX, begin_request};
+use crate::wire::{finish_frame, push_tlv, request_keys};
+
+/// A call. It is a future: nothing is sent before it is first polled, options are set until
+/// then, and dropping it takes the call back.
+///
+/// # Cancellation
+/// Dropping the future tells the server, which drops the handler at its next await. Whether the
+/// call was executed is then unknown to the caller.
+#[must_use = "a call is sent when it is awaited"]
+pub struct Call<Q: 'static, R: 'static, E: 'static> {
+    connector: Arc<Connector>,
+    stub: &'static Stub<Q, R, E>,
+    /// Until the outcome.
+    request: Option<Q>,
+    timeout: Option<Duration>,
+    metadata: Vec<u8>,
+    metadata_error: Option<Status>,
+    state: State,
+    deadline: Option<Instant>,
+    /// Only for a call that must wait before it is sent: the connection's sweep serves the rest.
+    timer: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    driver: Option<ClientDriver>,
+    /// The index of the version it is made in.
+    version: usize,
+    was_resent: bool,
+}
+
+enum State {
+    Connecting(Wait),
+    /// A place among those who wait for the table.
+    Choosing(Option<Ticket>),
+    /// A place among those who wait for room.
+    Starting(Option<Ticket>),
+    Waiting(CallId),
+    Done,
+}
+
+impl<Q, R, E> Call<Q, R, E> {
+    pub(crate) fn new(connector: Arc<Connector>, stub: &'static Stub<Q, R, E>, request: Q) -> Self {
+        Self {
+            connector,
+            stub,
+            request: Some(request),
+            timeout: stub.timeout,
+            metadata: Vec::new(),
+            metadata_error: None,
+            state: State::Connecting(Wait::default()),
+            deadline: None,
+            timer: None,
+            driver: None,
+            version: 0,
+            was_resent: false,
+        }
+    }
+
+    /// Sets the timeout, from the first poll to the outcome, instead of the method's or the
+    /// channel's. Inside a handler the time left to that handler's own call bounds it too.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Adds a name and a value that travel beside the request. Names are 1 to 64 bytes of
+    /// `[a-z0-9_.-]`; one call has at most 64 pairs and 8 KiB of them, or it fails when polled.
+    pub fn metadata(mut self, name: &str, value: &[u8]) -> Self {
+        let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-');
+        let name_len = u8::try_from(name.len()).unwrap_or(u8::MAX);
+        let is_name = (1..=64).contains(&name_len) && name.bytes().all(allowed);
+        let count = crate::wire::Tlvs::new(&self.metadata).count();
+        let bytes = self.metadata.len() + 5 + name.len() + value.len();
+        if !is_name {
+            let text = format!("metadata name {name:?} is not 1 to 64 bytes of [a-z0-9_.-]");
+            self.metadata_error = Some(Status::refused(Code::BAD_METADATA, text));
+        } else if bytes > EXT_BYTES_MAX || count == METADATA_ENTRIES_MAX {
+            let text = "more than 64 metadata entries or 8192 bytes of them";
+            let status = Status::refused(Code::TOO_LARGE, text);
+            self.metadata_error = Some(status.with_excess(bytes as u64, EXT_BYTES_MAX as u64));
+        } else {
+            let mut entry = vec![name_len];
+            entry.extend_from_slice(name.as_bytes());
+            entry.extend_from_slice(value);
+            push_tlv(&mut self.metadata, request_keys::METADATA, &entry);
+        }
+        self
+    }
+
+    fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Result<R, CallError<E>>> {
+        let deadline = self.deadline();
+        if let Some(status) = self.metadata_error.take() {
+            return Poll::Ready(Err(status.into()));
+        }
+        loop {
+            let advanced = match &mut self.state {
+                State::Connecting(_) => self.poll_connect(cx.waker()),
+                State::Choosing(_) => self.poll_choose(cx.waker()),
+                State::Starting(_) => self.poll_start(deadline, cx.waker()),
+                State::Waiting(id) => {
+                    let id = *id;
+                    match std::task::ready!(self.poll_answer(id, cx)) {
+                        Some(result) => return Poll::Ready(result),
+                        None => continue, // To be sent again.
+                    }
+                }
+                State::Done => return Poll::Pending,
+            };
+            match advanced {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(status)) => return Poll::Ready(Err(status.into())),
+                Poll::Pending => return self.poll_timer(deadline, cx),
+            }
+        }
+    }
+
+    /// The timer of a call that waits before it is sent.
+    fn poll_timer(
+        &mut self,
+        deadline: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<R, CallError<E>>> {
+        let clock = &self.connector.runtime.clock;
+        let timer = self.timer.get_or_insert_with(|| clock.sleep_until(deadline));
+        std::task::ready!(timer.as_mut().poll(cx));
+        let what = match self.state {
+            State::Connecting(_) => "waiting for a connection",
+            State::Choosing(_) => "waiting for the server's method table",
+            State::Starting(_) | State::Waiting(_) | State::Done => "waiting for room",
+        };
+        let message =
+            format!("{}: the time was over while {what}; nothing was sent", self.stub.name);
+        Poll::Ready(Err(Status::refused(Code::DEADLINE_EXCEEDED, message).into()))
+    }
+
+    fn poll_connect(&mut self, waker: &Waker) -> Poll<Result<(), Status>> {
+        let State::Connecting(wait) = &mut self.state else { return Poll::Ready(Ok(())) };
+        match std::task::ready!(self.connector.poll_driver(wait, waker)) {
+            Ok(driver) => {
+                self.driver = Some(driver);
+                // One version needs no table: the server says if it lacks it (RT-6).
+                let is_single = self.stub.versions.len() == 1;
+                self.state = if is_single { State::Starting(None) } else { State::Choosing(None) };
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(not_connected(&self.stub.name, error))),
+        }
+    }
+
+    fn poll_choose(&mut self, waker: &Waker) -> Poll<Result<(), Status>> {
+        let (State::Choosing(ticket), Some(driver)) = (&mut self.state, &self.driver) else {
+            return Poll::Ready(Ok(()));
+        };
+        let ours = self.stub.versions.iter().map(|known| known.version);
+        let chosen = std::task::ready!(driver.poll_choose(ticket, self.stub.id, ours, waker));
+        let name = &self.stub.name;
+        let version = match chosen {
+            Err(error) => return Poll::Ready(Err(not_connected(name, error))),
+            Ok(Chosen::Version(version)) => version,
+            Ok(Chosen::UnknownMethod) => {
+                let message = format!("{name}: the server has no such method");
+                return Poll::Ready(Err(Status::refused(Code::UNKNOWN_METHOD, message)));
+            }
+            Ok(Chosen::NoneInCommon(table)) => {
+                let row = table.row(self.stub.id);
+                let served: Vec<u16> = row.map_or_else(Vec::new, |row| {
+                    let versions = row.versions.iter().map(|known| known.version);
+                    versions.filter(|version| row.is_callable(*version)).collect()
+                });
+                return Poll::Ready(Err(unsupported(self.stub, served)));
+            }
+        };
+        let known = self.stub.versions.iter().position(|known| known.version == version);
+        self.version = known.unwrap_or(self.version);
+        self.state = State::Starting(None);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_start(&mut self, deadline: Instant, waker: &Waker) -> Poll<Result<(), Status>> {
+        let (State::Starting(ticket), Some(driver)) = (&self.state, &self.driver) else {
+            return Poll::Ready(Ok(()));
+        };
+        let encode = |out: &mut Vec<u8>| self.encode(deadline, driver.frame_bytes_max(), out);
+        let started = driver.poll_start(*ticket, deadline, waker, encode);
+        self.state = match started {
+            Start::Started(id) => State::Waiting(id),
+            Start::Waiting(ticket) => {
+                self.state = State::Starting(Some(ticket));
+                return Poll::Pending;
+            }
+            Start::QueueFull(full) => {
+                let message = format!("{}: {full}", self.stub.name);
+                return Poll::Ready(Err(Status::refused(Code::QUEUE_FULL, message)));
+            }
+            Start::Refused(status) => return Poll::Ready(Err(status)),
+            Start::Ended(error) => {
+                return Poll::Ready(Err(not_connected(&self.stub.name, error)));
+            }
+        };
+        self.timer = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Appends the request's frame, not sealed.
+    fn encode(
+        &self,
+        deadline: Instant,
+        frame_bytes_max: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Status> {
+        let (connector, known) = (&self.connector, self.known());
+        let remaining = deadline.saturating_duration_since(connector.runtime.clock.now());
+        if remaining.is_zero() {
+            let message = format!("{}: the time was over before it was sent", self.stub.name);
+            return Err(Status::refused(Code::DEADLINE_EXCEEDED, message));
+        }
+        // Rounded up: less than a millisecond is not nothing (CA-4).
+        let timeout_ms = u32::try_from(remaining.as_nanos().div_ceil(1_000_000));
+        let fields = RequestFields {
+            method: self.stub.id,
+            version: known.version,
+            codec: connector.codec.id(),
+            attempt_priority: 0,
+            timeout_ms: timeout_ms.map_or(TIMEOUT_MS_MAX, |ms| ms.min(TIMEOUT_MS_MAX)),
+            fingerprint: known.fingerprint.fold(),
+        };
+        let start = begin_request(out, &fields);
+        out.extend_from_slice(&self.metadata);
+        let Some(request) = &self.request else { return Ok(()) };
+        (known.encode.0)(request, &connector.codec, out)?;
+        finish_frame(out, start, self.metadata.len(), frame_bytes_max).map_err(|error| {
+            let FrameTooLarge { bytes, max } = error;
+            let message = format!("{}: the request's {error}", self.stub.name);
+            Status::refused(Code::TOO_LARGE, message).with_excess(bytes as u64, max.into())
+        })
+    }
+
+    /// The outcome; `None` when the call is to be sent once more in another version.
+    fn poll_answer(
+        &mut self,
+        id: CallId,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<R, CallError<E>>>> {
+        with_reply(|reply| {
+            let Some(driver) = &self.driver else { return Poll::Ready(None) };
+            let outcome = std::task::ready!(driver.poll_outcome(id, cx, reply));
+            let name = &self.stub.name;
+            let status = match outcome {
+                CallOutcome::Answered { status, disposition, codec, ext_len } => {
+                    let (ext, payload) = reply.split_at(ext_len);
+                    let answer = Response { call: id, status, disposition, codec, ext, payload };
+                    return Poll::Ready(self.handle_answer(&answer));
+                }
+                CallOutcome::Expired => {
+                    let message = format!("{name}: no answer in time");
+                    Status::stamped(Code::DEADLINE_EXCEEDED, Disposition::Maybe, message)
+                }
+                CallOutcome::Lost(disposition) => {
+                    let message = format!("{name}: the connection ended under the call");
+                    let status = Status::stamped(Code::CONNECTION_LOST, disposition, message);
+                    match driver.end() {
+                        Some(error) => status.with_source(Arc::new(error)),
+                        None => status,
+                    }
+                }
+            };
+            self.state = State::Done;
+            Poll::Ready(Some(Err(status.into())))
+        })
+    }
+
+    fn handle_answer(&mut self, answer: &Response<'_>) -> Option<Result<R, CallError<E>>> {
+        self.state = State::Done;
+        let (codec, limits) = (&self.connector.codec, &self.connector.config.decode);
+        let decode = self.known().decode.0;
+        match answer.status {
+            Code::OK | Code::APP if answer.codec != codec.id() => {
+                let (found, ours) = (answer.codec, codec.id());
+                let message = format!("the answer came in codec {found}, the call in {ours}");
+                Some(Err(Status::new(Code::BAD_RESPONSE, message).into()))
+            }
+            Code::OK => Some(decode(Answer::Ok(answer.payload), codec, limits)),
+            Code::APP => Some(decode(Answer::App(answer.payload), codec, limits)),
+            Code::UNSUPPORTED_VERSION if self.may_resend(answer) => None,
+            _ => Some(Err(Status::from_response(answer).into())),
+        }
+    }
+
+    /// After a change of the server's table: the version that is left, once, for any method and
+    /// outside every budget, since nothing was executed (RT-8).
+    fn may_resend(&mut self, answer: &Response<'_>) -> bool {
+        if self.was_resent || answer.disposition != Disposition::NotProcessed {
+            return false;
+        }
+        let status = Status::from_response(answer);
+        let left = |known: &StubVersion<Q, R, E>| status.versions().contains(&known.version);
+        let Some(at) = self.stub.versions.iter().position(left) else { return false };
+        self.was_resent = true;
+        self.version = at;
+        self.state = State::Starting(None);
+        true
+    }
+
+    fn deadline(&mut self) -> Instant {
+        if let Some(deadline) = self.deadline {
+            return deadline;
+        }
+        let timeout = self.timeout.unwrap_or(self.connector.config.call_timeout);
+        let timeout = timeout.min(Duration::from_millis(TIMEOUT_MS_MAX.into()));
+        let own = self.connector.runtime.clock.now() + timeout;
+        let deadline = current_deadline().map_or(own, |outer| own.min(outer));
+        self.deadline = Some(deadline);
+        deadline
+    }
+
+    fn known(&self) -> &StubVersion<Q, R, E> {
+        &self.stub.versions[self.version]
+    }
+}
+
+/// Nothing in it is pinned.
+impl<Q, R, E> Unpin for Call<Q, R, E> {}
+
+impl<Q, R, E> Future for Call<Q, R, E> {
+    type Output = Result<R, CallError<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let result = std::task::ready!(this.poll_call(cx));
+        this.give_up();
+        this.request = None;
+        Poll::Ready(result)
+    }
+}
+
+impl<Q, R, E> Call<Q, R, E> {
+    /// Leaves wherever it waits, and takes the call back if it was sent.
+    fn give_up(&mut self) {
+        let state = std::mem::replace(&mut self.state, State::Done);
+        match (state, &self.driver) {
+            (State::Connecting(mut wait), _) => self.connector.leave(&mut wait),
+            (State::Choosing(ticket), Some(driver)) => driver.leave_table(ticket),
+            (State::Starting(ticket), Some(driver)) => driver.leave(ticket),
+            (State::Waiting(id), Some(driver)) => driver.cancel(id),
+            (_, _) => {}
+        }
+    }
+}
+
+impl<Q, R, E> Drop for Call<Q, R, E> {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+impl<Q, R, E> std::fmt::Debug for Call<Q, R, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call").field("method", &self.stub.name).finish_non_exhaustive()
+    }
+}
+
+fn not_connected(name: &str, error: Error) -> Status {
+    let message = format!("{name}: {error}");
+    Status::refused(Code::NOT_CONNECTED, message).with_source(Arc::new(error))
+}
+
+fn unsupported<Q, R, E>(stub: &Stub<Q, R, E>, served: Vec<u16>) -> Status {
+    let ours: Vec<u16> = stub.versions.iter().map(|known| known.version).collect();
+    let message = format!(
+        "{}: this client speaks versions {ours:?}, the server serves {served:?}",
+        stub.name
+    );
+    Status::refused(Code::UNSUPPORTED_VERSION, message).with_versions(served)
+}

@@ -1,0 +1,164 @@
+//! A channel: the handle through which a server is called.
+//!
+//! Cheap to clone; clones share one connection, on which all their calls are multiplexed. A
+//! connection that has ended is made anew by the next call.
+
+use std::sync::Arc;
+
+use crate::client::connector::{Connector, Target, Wait};
+use crate::client::{Call, ClientConfig};
+use crate::driver::{ClientDriver, Runtime};
+use crate::error::{Error, ErrorKind};
+use crate::service::{Codec, Stub};
+use crate::transport::Stream;
+
+/// A handle to a server. Clones share its connection; when the last of them and of their calls
+/// is gone, the connection is closed.
+#[derive(Clone, Debug)]
+pub struct Channel(Arc<Connector>);
+
+/// A channel to be.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelBuilder {
+    config: ClientConfig,
+    codec: Option<Codec>,
+    runtime: Option<Runtime>,
+    insecure: bool,
+}
+
+impl Channel {
+    /// Connects to an address such as `tcp://127.0.0.1:7400`, and waits until the server has
+    /// said what it serves.
+    ///
+    /// # Errors
+    /// See [`ChannelBuilder::connect`].
+    #[cfg(feature = "tcp")]
+    pub async fn connect(address: &str) -> Result<Self, Error> {
+        ChannelBuilder::default().connect(address).await
+    }
+
+    /// A channel that connects with its first call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Address`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[cfg(feature = "tcp")]
+    pub fn lazy(address: &str) -> Result<Self, Error> {
+        ChannelBuilder::default().lazy(address)
+    }
+
+    /// Settings first.
+    #[must_use]
+    pub fn builder() -> ChannelBuilder {
+        ChannelBuilder::default()
+    }
+
+    /// A call of a method. Nothing is sent before the call is first polled; options are set
+    /// until then.
+    pub fn call<Q, R, E>(&self, stub: &'static Stub<Q, R, E>, request: Q) -> Call<Q, R, E> {
+        Call::new(Arc::clone(&self.0), stub, request)
+    }
+
+    /// The build the server says it is; empty if there is no connection or it says nothing.
+    pub async fn server_build(&self) -> String {
+        self.driver().await.map(|driver| driver.server_build()).unwrap_or_default()
+    }
+
+    /// Waits until there is a connection and the server has said what it serves.
+    ///
+    /// # Errors
+    /// Why there is none.
+    ///
+    /// # Cancellation
+    /// Safe; the attempt goes on.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.driver().await?.ready().await
+    }
+
+    async fn driver(&self) -> Result<ClientDriver, Error> {
+        let mut wait = Wait::default();
+        std::future::poll_fn(|cx| self.0.poll_driver(&mut wait, cx.waker())).await
+    }
+}
+
+impl ChannelBuilder {
+    /// Sets everything that [`ClientConfig`] holds.
+    #[must_use]
+    pub fn config(mut self, config: ClientConfig) -> Self {
+        self.config = config.clamped();
+        self
+    }
+
+    /// Sets the payload codec, instead of bincode.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = Some(codec);
+        self
+    }
+
+    /// Sets where tasks run and what time it is, instead of the tokio runtime at hand.
+    #[must_use]
+    pub fn runtime(mut self, runtime: Runtime) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Allows plaintext to addresses that are not loopback: the network is trusted.
+    #[must_use]
+    pub const fn insecure_plaintext(mut self) -> Self {
+        self.insecure = true;
+        self
+    }
+
+    /// Connects and waits until the server has said what it serves.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Address`], [`ErrorKind::InsecureAddress`], [`ErrorKind::UnknownHost`],
+    /// [`ErrorKind::Refused`], [`ErrorKind::ConnectTimeout`], [`ErrorKind::NotSwitchback`],
+    /// [`ErrorKind::NoCommonVersion`], [`ErrorKind::HandshakeTimeout`] and what else may end a
+    /// connection.
+    ///
+    /// # Cancellation
+    /// Dropping the future gives the connection up.
+    #[cfg(feature = "tcp")]
+    pub async fn connect(self, address: &str) -> Result<Channel, Error> {
+        let channel = self.lazy(address)?;
+        channel.ready().await?;
+        Ok(channel)
+    }
+
+    /// A channel that connects with its first call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Address`], [`ErrorKind::NoCodec`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, unless [`ChannelBuilder::runtime`] gave one.
+    #[cfg(feature = "tcp")]
+    pub fn lazy(self, address: &str) -> Result<Channel, Error> {
+        let address = crate::transport::Address::parse(address)?;
+        let insecure = self.insecure;
+        self.build(Target::Tcp { address, insecure })
+    }
+
+    /// A channel over a stream that is connected already, an end of
+    /// [`duplex`](crate::transport::duplex) say. There is no second connection after it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoCodec`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, unless [`ChannelBuilder::runtime`] gave one.
+    pub fn stream(self, stream: Stream) -> Result<Channel, Error> {
+        self.build(Target::Stream(std::sync::Mutex::new(Some(stream))))
+    }
+
+    fn build(self, target: Target) -> Result<Channel, Error> {
+        let codec = self.codec.or_else(|| Codec::built_in().into_iter().next());
+        let codec = codec.ok_or(ErrorKind::NoCodec)?;
+        let runtime = self.runtime.unwrap_or_else(Runtime::tokio);
+        Ok(Channel(Connector::new(target, self.config, codec, runtime)))
+    }
+}

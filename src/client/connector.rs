@@ -1,0 +1,208 @@
+//! Makes a connection when one is wanted, once for all who want it.
+//!
+//! ```text
+//! Idle --wanted--> Connecting --ok--> Ready --ended--> (wanted again) Connecting
+//!                      \--failed--> Idle, and everybody who waits is told
+//! ```
+//!
+//! Invariants: at most one attempt at a time; an attempt has its own task, so that a caller who
+//! goes away does not take it along; table contents learned on one connection serve the next.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Poll, Waker};
+
+use crate::client::ClientConfig;
+use crate::driver::{ClientDriver, ClientSettings, Runtime};
+use crate::error::{Error, ErrorKind};
+use crate::proto::{ClientLimits, TableCache, Ticket, WaitQueue};
+use crate::service::Codec;
+use crate::transport::Stream;
+use crate::wire::VersionRange;
+
+/// Where connections come from.
+pub(crate) enum Target {
+    #[cfg(feature = "tcp")]
+    Tcp { address: crate::transport::Address, insecure: bool },
+    /// One stream, used once.
+    Stream(Mutex<Option<Stream>>),
+}
+
+pub(crate) struct Connector {
+    target: Target,
+    pub(crate) config: ClientConfig,
+    pub(crate) codec: Codec,
+    pub(crate) runtime: Runtime,
+    state: Mutex<State>,
+    /// For the attempt's task, which must not keep a channel alive that nobody wants any more.
+    me: Weak<Self>,
+}
+
+struct State {
+    driver: Option<ClientDriver>,
+    is_connecting: bool,
+    /// Counts attempts, so that a waiter knows whether the one it waited for failed.
+    attempts: u64,
+    failed: Option<(u64, Error)>,
+    waiting: WaitQueue<Waker>,
+    cache: TableCache,
+}
+
+/// A caller's wait for a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Wait {
+    ticket: Option<Ticket>,
+    attempt: u64,
+}
+
+impl Connector {
+    pub(crate) fn new(
+        target: Target,
+        config: ClientConfig,
+        codec: Codec,
+        runtime: Runtime,
+    ) -> Arc<Self> {
+        let state = Mutex::new(State {
+            driver: None,
+            is_connecting: false,
+            attempts: 0,
+            failed: None,
+            waiting: WaitQueue::new(config.queued_calls_max),
+            cache: TableCache::default(),
+        });
+        Arc::new_cyclic(|me| Self { target, config, codec, runtime, state, me: Weak::clone(me) })
+    }
+
+    /// A connection that has not ended; makes one if there is none.
+    pub(crate) fn poll_driver(
+        &self,
+        wait: &mut Wait,
+        waker: &Waker,
+    ) -> Poll<Result<ClientDriver, Error>> {
+        let mut state = self.lock();
+        if let Some(driver) = &state.driver {
+            if driver.end().is_none() {
+                let driver = driver.clone();
+                state.leave(wait);
+                return Poll::Ready(Ok(driver));
+            }
+            state.cache = driver.cache();
+            state.driver = None;
+        }
+        if let Some(ticket) = wait.ticket {
+            let failed = state.failed.as_ref().filter(|(attempt, _)| *attempt >= wait.attempt);
+            if let Some((_, error)) = failed {
+                let error = error.clone();
+                state.leave(wait);
+                return Poll::Ready(Err(error));
+            }
+            state.waiting.set_waker(ticket, waker.clone());
+        } else {
+            match state.waiting.join(waker.clone()) {
+                Ok(ticket) => wait.ticket = Some(ticket),
+                Err(full) => {
+                    return Poll::Ready(Err(ErrorKind::QueueFull { max: full.max }.into()));
+                }
+            }
+        }
+        if !state.is_connecting {
+            state.is_connecting = true;
+            state.attempts += 1;
+            let (me, spawn) = (Weak::clone(&self.me), &self.runtime.spawn);
+            spawn.spawn(Box::pin(attempt(me)));
+        }
+        wait.attempt = state.attempts;
+        Poll::Pending
+    }
+
+    /// Gives up waiting.
+    pub(crate) fn leave(&self, wait: &mut Wait) {
+        if wait.ticket.is_some() {
+            self.lock().leave(wait);
+        }
+    }
+
+    async fn connect(&self) -> Result<ClientDriver, Error> {
+        let stream = match &self.target {
+            #[cfg(feature = "tcp")]
+            Target::Tcp { address, insecure } => {
+                let connect = crate::transport::connect_tcp(address, *insecure);
+                self.in_time(connect, &address.to_string()).await?
+            }
+            Target::Stream(stream) => {
+                let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+                stream.ok_or(ErrorKind::StreamUsed)?
+            }
+        };
+        let limits = ClientLimits {
+            versions: VersionRange::OURS,
+            frame_bytes_max: self.config.frame_bytes_max,
+            calls_max: self.config.in_flight_calls_max,
+            codecs: vec![self.codec.id()],
+            build: self.config.build.clone(),
+        };
+        let settings = ClientSettings {
+            limits,
+            handshake_timeout: self.config.handshake_timeout,
+            queued_calls_max: self.config.queued_calls_max,
+        };
+        let cache = self.lock().cache.clone();
+        Ok(ClientDriver::start(stream, &settings, cache, self.runtime.clone()))
+    }
+
+    #[cfg(feature = "tcp")]
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+        address: &str,
+    ) -> Result<T, Error> {
+        let after = self.config.connect_timeout;
+        let clock = &self.runtime.clock;
+        let mut timer = clock.sleep_until(clock.now() + after);
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(result) = work.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            let address = address.to_owned();
+            let late = || Err(ErrorKind::ConnectTimeout { address, after }.into());
+            timer.as_mut().poll(cx).map(|()| late())
+        })
+        .await
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One attempt to connect, for everybody who waits.
+async fn attempt(me: Weak<Connector>) {
+    let Some(connector) = me.upgrade() else { return };
+    let result = connector.connect().await;
+    let mut state = connector.lock();
+    state.is_connecting = false;
+    match result {
+        Ok(driver) => {
+            state.driver = Some(driver);
+            state.failed = None;
+        }
+        Err(error) => state.failed = Some((state.attempts, error)),
+    }
+    let wakers: Vec<Waker> = state.waiting.first(usize::MAX).cloned().collect();
+    drop(state);
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+impl State {
+    fn leave(&mut self, wait: &mut Wait) {
+        if let Some(ticket) = wait.ticket.take() {
+            self.waiting.leave(ticket);
+        }
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! What a server may be told.
+
+use std::time::Duration;
+
+use crate::service::DecodeLimits;
+use crate::wire::{FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR};
+
+/// Settings of a server. All limits are finite.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// Bytes of one frame's body accepted from a client; a larger one ends its connection, and a
+    /// client that keeps to the protocol fails the call before sending it.
+    ///
+    /// Default: 4 MiB. At least 64 KiB.
+    pub frame_bytes_max: u32,
+    /// Calls in flight on one connection; more are refused with OVERLOADED.
+    ///
+    /// Default: 1,024.
+    pub calls_max: u32,
+    /// Limits of decoding a request.
+    pub decode: DecodeLimits,
+    /// From the accepted stream to the client's HELLO.
+    ///
+    /// Default: 5 s.
+    pub handshake_timeout: Duration,
+    /// After a shutdown began: how long the calls that run may take.
+    ///
+    /// Default: 30 s. Then their connections are cut.
+    pub drain_timeout: Duration,
+    /// After a connection's last byte was sent: how long the client may take to close its side.
+    ///
+    /// Default: 1 s.
+    pub linger_timeout: Duration,
+    /// Connections at a time; more wait to be accepted.
+    ///
+    /// Default: 1,024.
+    pub connections_max: usize,
+    /// Which build this is; clients may see it. At most 64 bytes are sent.
+    ///
+    /// Default: empty.
+    pub build: String,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            frame_bytes_max: FRAME_BYTES_DEFAULT,
+            calls_max: 1024,
+            decode: DecodeLimits::default(),
+            handshake_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
+            linger_timeout: Duration::from_secs(1),
+            connections_max: 1024,
+            build: String::new(),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// The nearest values that the protocol allows.
+    pub(crate) fn clamped(mut self) -> Self {
+        self.frame_bytes_max = self.frame_bytes_max.max(FRAME_BYTES_FLOOR);
+        self.calls_max = self.calls_max.max(1);
+        self.connections_max = self.connections_max.max(1);
+        self
+    }
+}

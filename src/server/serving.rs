@@ -1,0 +1,139 @@
+//! A server before it listens: its methods, its settings.
+
+use crate::driver::{Runtime, ServerSettings, serve_stream};
+use crate::error::{Error, ErrorKind};
+use crate::proto::ServerLimits;
+use crate::server::ServerConfig;
+use crate::service::{Codec, Dispatch, Method, Router, Service};
+use crate::transport::Stream;
+use crate::wire::VersionRange;
+
+/// A server to be: add services, then bind.
+///
+/// ```
+/// # use switchback::{CallError, Cx, Method, Server};
+/// # use std::convert::Infallible;
+/// # async fn run() -> Result<(), switchback::Error> {
+/// let double = Method::infallible("demo.Math/double", 1, |_cx: Cx, n: u64| async move {
+///     Ok::<u64, CallError<Infallible>>(n * 2)
+/// });
+/// let server = Server::new().method(double).bind("tcp://127.0.0.1:0").await?;
+/// println!("listening at {}", server.local_addr());
+/// server.serve_until(std::future::pending()).await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    router: Router,
+    config: ServerConfig,
+    runtime: Option<Runtime>,
+    #[cfg(feature = "tcp")]
+    insecure: bool,
+}
+
+impl Server {
+    /// No services yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the methods of a service.
+    #[must_use]
+    pub fn service(mut self, service: impl Service) -> Self {
+        self.router = self.router.service(service);
+        self
+    }
+
+    /// Adds one method.
+    #[must_use]
+    pub fn method(mut self, method: Method) -> Self {
+        self.router = self.router.method(method);
+        self
+    }
+
+    /// Adds a payload codec beside those that are built in.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.router = self.router.codec(codec);
+        self
+    }
+
+    /// Sets everything that [`ServerConfig`] holds.
+    #[must_use]
+    pub fn config(mut self, config: ServerConfig) -> Self {
+        self.config = config.clamped();
+        self
+    }
+
+    /// Sets where tasks run and what time it is, instead of the tokio runtime at hand.
+    #[must_use]
+    pub fn runtime(mut self, runtime: Runtime) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Allows plaintext on addresses that are not loopback: the network is trusted.
+    #[cfg(feature = "tcp")]
+    #[must_use]
+    pub const fn insecure_plaintext(mut self) -> Self {
+        self.insecure = true;
+        self
+    }
+
+    /// Listens at an address such as `tcp://127.0.0.1:7400`; port 0 lets the system choose.
+    /// Nothing is accepted before the server serves.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Route`] for methods that cannot stand side by side,
+    /// [`ErrorKind::AddressInUse`], [`ErrorKind::Bind`], [`ErrorKind::InsecureAddress`],
+    /// [`ErrorKind::UnknownHost`], [`ErrorKind::Address`], [`ErrorKind::NoCodec`].
+    #[cfg(feature = "tcp")]
+    pub async fn bind(self, address: &str) -> Result<crate::server::BoundServer, Error> {
+        let parsed = crate::transport::Address::parse(address)?;
+        let insecure = self.insecure;
+        let (dispatch, settings, config, runtime) = self.into_parts()?;
+        let acceptor = crate::transport::TcpAcceptor::bind(&parsed, insecure).await?;
+        Ok(crate::server::BoundServer::new(acceptor, dispatch, settings, config, runtime))
+    }
+
+    /// Serves one stream, an end of [`duplex`](crate::transport::duplex) say, until it ends.
+    /// The handle changes methods while it is served.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Route`], [`ErrorKind::NoCodec`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, unless [`Server::runtime`] gave one.
+    pub fn serve_stream(
+        self,
+        stream: Stream,
+    ) -> Result<(Dispatch, impl Future<Output = Error> + Send), Error> {
+        let (dispatch, settings, _config, runtime) = self.into_parts()?;
+        let (_handle, served) = serve_stream(stream, settings, dispatch.clone(), runtime);
+        Ok((dispatch, served))
+    }
+
+    fn into_parts(self) -> Result<(Dispatch, ServerSettings, ServerConfig, Runtime), Error> {
+        let (config, dispatch) = (self.config, self.router.into_dispatch()?);
+        let codecs: Vec<u8> = dispatch.codecs().iter().map(Codec::id).collect();
+        if codecs.is_empty() {
+            return Err(ErrorKind::NoCodec.into());
+        }
+        let limits = ServerLimits {
+            versions: VersionRange::OURS,
+            frame_bytes_max: config.frame_bytes_max,
+            calls_max: config.calls_max,
+            codecs,
+            build: config.build.clone(),
+        };
+        let settings = ServerSettings {
+            limits,
+            decode: config.decode.clone(),
+            handshake_timeout: config.handshake_timeout,
+            linger_timeout: config.linger_timeout,
+        };
+        Ok((dispatch, settings, config, self.runtime.unwrap_or_else(Runtime::tokio)))
+    }
+}
