@@ -121,7 +121,8 @@ fn spread(
 ) -> usize {
     let text = |at: usize| tokens.get(at).map_or("", |(_, text)| text.as_str());
     let is_name = |at: usize| text(at).starts_with(is_word);
-    if !is_name(at) && !(text(at) == "*" && !prefix.is_empty()) {
+    let is_glob = text(at) == "*" && !prefix.is_empty();
+    if !is_name(at) && !is_glob {
         return at + 1;
     }
     let mut path = prefix.to_vec();
@@ -150,88 +151,87 @@ fn spread(
 
 /// Splits Rust text into code and comments, line by line, dropping the inside of strings.
 fn split(text: &str) -> Vec<Line> {
-    #[derive(PartialEq)]
-    enum In {
-        Code,
-        LineComment,
-        BlockComment(usize),
-        Text { hashes: Option<usize> },
-    }
     let chars: Vec<char> = text.chars().collect();
-    let (mut lines, mut state, mut at) = (vec![Line::default()], In::Code, 0);
+    let (mut lines, mut at) = (vec![Line::default()], 0);
     while at < chars.len() {
-        let (char, next) = (chars[at], chars.get(at + 1).copied().unwrap_or('\n'));
+        let rest = &chars[at..];
         let line = lines
             .last_mut()
             .expect("starts with one line, never shrinks");
-        at += 1;
-        if char == '\n' {
-            lines.push(Line::default());
-            if state == In::LineComment {
-                state = In::Code;
+        let is_comment = matches!(rest, ['/', '/' | '*', ..]);
+        let length = match rest {
+            ['/', '/', ..] => rest
+                .iter()
+                .position(|char| *char == '\n')
+                .unwrap_or(rest.len()),
+            ['/', '*', ..] => block_comment(rest),
+            ['"', ..] => {
+                line.code.push_str("\"\"");
+                string(rest, raw_hashes(&line.code))
             }
-            continue;
-        }
-        match state {
-            In::LineComment => line.comment.push(char),
-            In::BlockComment(depth) => match (char, next) {
-                ('*', '/') => {
-                    at += 1;
-                    state = if depth == 1 {
-                        In::Code
-                    } else {
-                        In::BlockComment(depth - 1)
-                    };
-                }
-                ('/', '*') => {
-                    at += 1;
-                    state = In::BlockComment(depth + 1);
-                }
-                _ => line.comment.push(char),
-            },
-            In::Text { hashes: None } => match char {
-                '\\' if next != '\n' => at += 1,
-                '"' => state = In::Code,
-                _ => {}
-            },
-            In::Text {
-                hashes: Some(hashes),
-            } => {
-                let closes = chars[at..]
+            ['\'', '\\', _, rest @ ..] => {
+                3 + rest
                     .iter()
-                    .take(hashes)
-                    .filter(|c| **c == '#')
-                    .count();
-                if char == '"' && closes == hashes {
-                    at += hashes;
-                    state = In::Code;
-                }
+                    .position(|char| *char == '\'')
+                    .map_or(0, |quote| quote + 1)
             }
-            In::Code => match (char, next) {
-                ('/', '/') => {
-                    at += 1;
-                    state = In::LineComment;
-                }
-                ('/', '*') => {
-                    at += 1;
-                    state = In::BlockComment(1);
-                }
-                ('"', _) => {
-                    line.code.push_str("\"\"");
-                    state = In::Text {
-                        hashes: raw_hashes(&line.code),
-                    };
-                }
-                ('\'', '\\') => at += 2 + char_rest(chars.get(at + 2..).unwrap_or(&[])),
-                ('\'', _) if chars.get(at + 1) == Some(&'\'') => at += 2,
-                _ => line.code.push(char),
-            },
+            ['\'', _, '\'', ..] => 3,
+            _ => {
+                line.code.extend(rest.first().filter(|char| **char != '\n'));
+                1
+            }
+        };
+        for char in &rest[..length] {
+            match lines.last_mut() {
+                _ if *char == '\n' => lines.push(Line::default()),
+                Some(line) if is_comment => line.comment.push(*char),
+                _ => {}
+            }
         }
+        at += length;
     }
     lines
 }
 
-/// The hashes of a raw string whose opening quotes end `code`; none if it is not a raw one.
+/// The length of the block comment that `chars` starts with; comments nest.
+fn block_comment(chars: &[char]) -> usize {
+    let (mut depth, mut at) = (0, 0);
+    while at < chars.len() {
+        match &chars[at..] {
+            ['/', '*', ..] => depth += 1,
+            ['*', '/', ..] => depth -= 1,
+            _ => {
+                at += 1;
+                continue;
+            }
+        }
+        at += 2;
+        if depth == 0 {
+            return at;
+        }
+    }
+    at
+}
+
+/// The length of the string that `chars` starts with, its opening quote and closing hashes
+/// included; `hashes` if it is a raw one.
+fn string(chars: &[char], hashes: Option<usize>) -> usize {
+    let mut at = 1;
+    while at < chars.len() {
+        let closing = chars[at + 1..].iter().take(hashes.unwrap_or(0));
+        match chars[at] {
+            '\\' if hashes.is_none() => at += 1,
+            '"' if closing.filter(|char| **char == '#').count() == hashes.unwrap_or(0) => {
+                return at + 1 + hashes.unwrap_or(0);
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    chars.len()
+}
+
+/// The hashes of a raw string whose quotes end `code`; none if it is not a raw one.
 fn raw_hashes(code: &str) -> Option<usize> {
     let before = code.trim_end_matches('"');
     let name = before.trim_end_matches('#');
@@ -240,14 +240,6 @@ fn raw_hashes(code: &str) -> Option<usize> {
         !rest.ends_with(is_word)
     });
     is_raw.then_some(before.len() - name.len())
-}
-
-/// The length of what is left of a char literal after its escape, closing quote included.
-fn char_rest(chars: &[char]) -> usize {
-    chars
-        .iter()
-        .position(|char| *char == '\'')
-        .map_or(0, |quote| quote + 1)
 }
 
 /// Entries `name = …` of a manifest's sections: line, name, whether a comment stands above.
@@ -382,7 +374,7 @@ mod tests {
         assert_eq!(code("r#\"a \" b\"# + br\"\\\" + c"), "r#\"\" + br\"\" + c");
         assert_eq!(code("a /* b /* c */ d\n e */ f"), "a \n f");
         assert_eq!(code("a(\"x\n  y\", &'a str)"), "a(\"\"\n, &'a str)");
-        assert_eq!(split("x; // why: \"FR-3\"")[0].comment, " why: \"FR-3\"");
+        assert_eq!(split("x; // why: \"FR-3\"")[0].comment, "// why: \"FR-3\"");
     }
 
     /// A `use` tree is the list of its paths, renames apart; a path in code stands for itself.
