@@ -345,37 +345,10 @@ fn reachable(files: &[File]) -> Vec<String> {
 
 /// Rule: every id of the spec is cited by code and by a test, and no citation points nowhere.
 ///
-/// An id is defined as `**FR-3**`; `**FR-3** (later)` is exempt and counted. Code cites it in a
-/// comment; a test cites it as text or in its name (`fr_3_…`).
+/// A paragraph that starts with `**FR-3**` defines an id; `**FR-3** (later)` is exempt and counted.
+/// Code cites it in a comment; a test cites it as text or in its name (`fr_3_…`).
 fn spec_ids(spec: &[(String, String)], files: &[File]) -> (Vec<String>, usize) {
-    let mut findings = Vec::new();
-    let mut defined: BTreeMap<String, String> = BTreeMap::new();
-    let mut later = BTreeSet::new();
-    for (path, text) in spec {
-        for (line, text) in text.lines().enumerate() {
-            for (start, id) in ids(text) {
-                let rest = &text[start + id.len()..];
-                if !text[..start].ends_with("**") {
-                    continue;
-                }
-                let place = format!("{path}:{}", line + 1);
-                let Some(rest) = rest.strip_prefix("**") else {
-                    findings.push(format!(
-                        "{place}: write `**{id}**`, nothing else in the bold"
-                    ));
-                    continue;
-                };
-                if rest.trim_start().starts_with("(later)") {
-                    later.insert(id.clone());
-                }
-                if let Some(first) = defined.insert(id.clone(), place.clone()) {
-                    findings.push(format!(
-                        "{place}: {id} is defined at {first}: give a new number"
-                    ));
-                }
-            }
-        }
-    }
+    let (mut findings, defined, later) = definitions(spec);
     if defined.is_empty() {
         findings.push("spec/: defines no id: write requirements as `**FR-1** …`".to_owned());
     }
@@ -415,6 +388,43 @@ fn spec_ids(spec: &[(String, String)], files: &[File]) -> (Vec<String>, usize) {
         }
     }
     (findings, later.len())
+}
+
+/// What is wrong with the spec's own ids; the ids with their places; those marked later.
+fn definitions(
+    spec: &[(String, String)],
+) -> (Vec<String>, BTreeMap<String, String>, BTreeSet<String>) {
+    let (mut findings, mut mentioned) = (Vec::new(), Vec::new());
+    let (mut defined, mut later) = (BTreeMap::new(), BTreeSet::new());
+    for (path, text) in spec {
+        for (line, text) in text.lines().enumerate() {
+            let place = format!("{path}:{}", line + 1);
+            for (start, id) in ids(text) {
+                if text[..start].trim_start_matches(['-', ' ']) != "**" {
+                    mentioned.push((place.clone(), id));
+                    continue;
+                }
+                let rest = text[start + id.len()..].strip_prefix("**");
+                if rest.is_none() {
+                    let what = format!("write `**{id}**`, nothing else in the bold");
+                    findings.push(format!("{place}: {what}"));
+                }
+                if rest.is_some_and(|rest| rest.starts_with(" (later)")) {
+                    later.insert(id.clone());
+                }
+                if let Some(first) = defined.get(&id) {
+                    let what = format!("{id} is defined at {first}: give a new number");
+                    findings.push(format!("{place}: {what}"));
+                } else {
+                    defined.insert(id, place.clone());
+                }
+            }
+        }
+    }
+    mentioned.retain(|(_, id)| !defined.contains_key(id));
+    let dangling = mentioned.iter();
+    findings.extend(dangling.map(|(place, id)| format!("{place}: {id} is mentioned, not defined")));
+    (findings, defined, later)
 }
 
 /// Rule: a feature has a comment above it and a row in the README's table.
@@ -768,12 +778,16 @@ mod tests {
             File::new("tests/spec.rs", "#[test]\nfn fr_1_holds() {}\n"),
             File::new("tests/tidy.rs", "// FR-3"),
         ];
-        let spec =
-            page("**FR-1** a\n**FR-2** b\n**FR-3** (later) c\nsee FR-1\n**FR-1** d\n**FR-4.** e\n");
+        let spec = page(
+            "**FR-1** a\n- **FR-2** b\n**FR-3** (later) c\nsee **FR-1** and FR-7\n\
+             **FR-1** d\n**FR-3.** e\n",
+        );
         let (findings, later) = spec_ids(&spec, &files);
         let expected = [
             "spec/01.md:5: FR-1 is defined at spec/01.md:1",
-            "spec/01.md:6: write `**FR-4**`",
+            "spec/01.md:6: write `**FR-3**`",
+            "spec/01.md:6: FR-3 is defined at spec/01.md:3",
+            "spec/01.md:4: FR-7 is mentioned, not defined",
             "src/a.rs:1: FR-9 is not in the spec",
             "spec/01.md:2: FR-2 is cited by no code",
         ];
