@@ -48,27 +48,19 @@ const IMPURE: &[(&[&str], &str)] = &[
     (&["std", "fs"], "take the bytes as an argument"),
     (&["std", "net", "Tcp*"], "sockets start on floor 2"),
     (&["std", "net", "Udp*"], "sockets start on floor 2"),
-    (
-        &["thread", "sleep"],
-        "return the time at which to be called again",
-    ),
+    (&["thread", "sleep"], "return the time at which to be called again"),
 ];
 
 /// Pure files that may name `HashMap` or `HashSet`, and why their order cannot leak.
-const HASH_MAPS: &[(&str, &str)] = &[(
-    "src/service/schema_impls.rs",
-    "implements Schema for the types, holds no map",
-)];
+const HASH_MAPS: &[(&str, &str)] =
+    &[("src/service/schema_impls.rs", "implements Schema for the types, holds no map")];
 
 /// Files that may use `unsafe` (and expect `unsafe_code`), and the measured need.
 const UNSAFE: &[(&str, &str)] = &[];
 
 /// Words banned in the product, tests aside; `src/bin` may print.
 const BANNED: &[(&str, &str)] = &[
-    (
-        ".unwrap()",
-        "return an error, or `expect` with the proof in the same function",
-    ),
+    (".unwrap()", "return an error, or `expect` with the proof in the same function"),
     ("dbg!", "remove it"),
     ("todo!", "finish it"),
     ("unimplemented!", "finish it"),
@@ -125,20 +117,13 @@ fn every_spec_id_is_cited_by_code_and_by_a_test() {
 
 #[test]
 fn every_feature_is_documented() {
-    report(features(
-        "Cargo.toml",
-        &read("Cargo.toml"),
-        &read("README.md"),
-    ));
+    report(features("Cargo.toml", &read("Cargo.toml"), &read("README.md")));
 }
 
 #[test]
 fn every_dependency_has_a_reason() {
     let mut findings = dependencies("Cargo.toml", &read("Cargo.toml"));
-    findings.extend(dependencies(
-        "macros/Cargo.toml",
-        &read("macros/Cargo.toml"),
-    ));
+    findings.extend(dependencies("macros/Cargo.toml", &read("macros/Cargo.toml")));
     report(findings);
 }
 
@@ -183,11 +168,7 @@ fn floors(file: &File) -> Vec<String> {
 /// Rule: the pure floors name no runtime, clock, random source, socket, file or hash order.
 fn purity(file: &File) -> Vec<String> {
     let mut findings = Vec::new();
-    if file
-        .module()
-        .and_then(floor_of)
-        .is_none_or(|floor| floor > PURE_FLOOR_MAX)
-    {
+    if file.module().and_then(floor_of).is_none_or(|floor| floor > PURE_FLOOR_MAX) {
         return findings;
     }
     let may_hash = HASH_MAPS.iter().any(|(path, _)| *path == file.path);
@@ -197,18 +178,12 @@ fn purity(file: &File) -> Vec<String> {
             continue;
         }
         for (banned, instead) in IMPURE {
-            if path
-                .windows(banned.len())
-                .any(|segments| matches(segments, banned))
-            {
+            if path.windows(banned.len()).any(|segments| matches(segments, banned)) {
                 let what = format!("`{}` on a pure floor: {instead}", banned.join("::"));
                 findings.push(file.finding(line, &what));
             }
         }
-        if path
-            .iter()
-            .any(|segment| segment == "HashMap" || segment == "HashSet")
-        {
+        if path.iter().any(|segment| segment == "HashMap" || segment == "HashSet") {
             hashes = true;
             if !may_hash {
                 let what = "a hash map on a pure floor has a random order: use BTreeMap or a slab";
@@ -322,16 +297,11 @@ fn reachable(files: &[File]) -> Vec<String> {
             Some(name) => (folder, name),
         };
         let parents = ["/mod.rs", "/lib.rs", "/main.rs", ".rs"].map(|end| format!("{folder}{end}"));
-        let declared = parents
-            .iter()
-            .filter_map(|path| by_path.get(path.as_str()))
-            .find_map(|f| {
-                let line = f
-                    .lines
-                    .iter()
-                    .position(|line| has_word(&line.code, &format!("mod {name};")));
-                line.map(|line| (f, line))
-            });
+        let declared = parents.iter().filter_map(|path| by_path.get(path.as_str())).find_map(|f| {
+            let line =
+                f.lines.iter().position(|line| has_word(&line.code, &format!("mod {name};")));
+            line.map(|line| (f, line))
+        });
         match declared {
             None => findings.push(file.finding(0, &format!("declared nowhere: `mod {name};`"))),
             Some((parent, line)) if name == "tests" && !parent.is_cfg_test(line) => {
@@ -354,10 +324,7 @@ fn spec_ids(spec: &[(String, String)], files: &[File]) -> (Vec<String>, usize) {
     }
     let (mut by_code, mut by_test) = (BTreeSet::new(), BTreeSet::new());
     // These files quote ids as examples, they prove none.
-    for file in files
-        .iter()
-        .filter(|file| !file.path.starts_with("tests/tidy"))
-    {
+    for file in files.iter().filter(|file| !file.path.starts_with("tests/tidy")) {
         for (line, text) in file.lines.iter().enumerate() {
             for (_, id) in ids(&text.comment) {
                 if !defined.contains_key(&id) {
@@ -376,15 +343,11 @@ fn spec_ids(spec: &[(String, String)], files: &[File]) -> (Vec<String>, usize) {
     }
     for (id, place) in defined.iter().filter(|(id, _)| !later.contains(*id)) {
         if !by_code.contains(id) {
-            findings.push(format!(
-                "{place}: {id} is cited by no code: `// {id}` where it is kept"
-            ));
+            findings.push(format!("{place}: {id} is cited by no code: `// {id}` where it is kept"));
         }
         if !by_test.contains(id) {
             let name = id.to_lowercase().replace('-', "_");
-            findings.push(format!(
-                "{place}: {id} is cited by no test: `fn {name}_…` proves it"
-            ));
+            findings.push(format!("{place}: {id} is cited by no test: `fn {name}_…` proves it"));
         }
     }
     (findings, later.len())
@@ -434,15 +397,12 @@ fn features(path: &str, manifest: &str, readme: &str) -> Vec<String> {
     for (line, name, commented) in entries.iter().filter(|(_, name, _)| name != "default") {
         let place = format!("{path}:{}", line + 1);
         if !commented {
-            findings.push(format!(
-                "{place}: feature `{name}`: say above it what turning it off costs"
-            ));
+            findings
+                .push(format!("{place}: feature `{name}`: say above it what turning it off costs"));
         }
         let row = format!("| `{name}`");
         if !readme.lines().any(|line| line.starts_with(&row)) {
-            findings.push(format!(
-                "{place}: feature `{name}` has no row `{row}` in README.md"
-            ));
+            findings.push(format!("{place}: feature `{name}` has no row `{row}` in README.md"));
         }
     }
     findings
@@ -458,20 +418,14 @@ fn dependencies(path: &str, manifest: &str) -> Vec<String> {
         .collect();
     for (line, text) in manifest.lines().enumerate() {
         if text.starts_with("[dependencies.") {
-            findings.push(format!(
-                "{path}:{}: write the dependency in one line",
-                line + 1
-            ));
+            findings.push(format!("{path}:{}: write the dependency in one line", line + 1));
         }
     }
     findings
 }
 
 fn floor_of(module: &str) -> Option<u8> {
-    FLOORS
-        .iter()
-        .find(|(_, modules)| modules.contains(&module))
-        .map(|(floor, _)| *floor)
+    FLOORS.iter().find(|(_, modules)| modules.contains(&module)).map(|(floor, _)| *floor)
 }
 
 fn each(rule: impl Fn(&File) -> Vec<String>) -> Vec<String> {
@@ -483,20 +437,12 @@ fn tree() -> Vec<File> {
     let base = Path::new(env!("CARGO_MANIFEST_DIR"));
     let texts = ROOTS.iter().flat_map(|root| read_all(base, root, "rs"));
     let files: Vec<File> = texts.map(|(path, text)| File::new(&path, &text)).collect();
-    assert!(
-        files.iter().any(|file| file.path == "src/lib.rs"),
-        "looked in the wrong folder"
-    );
+    assert!(files.iter().any(|file| file.path == "src/lib.rs"), "looked in the wrong folder");
     files
 }
 
 fn report(findings: Vec<String>) {
-    assert!(
-        findings.is_empty(),
-        "{} finding(s):\n{}",
-        findings.len(),
-        findings.join("\n")
-    );
+    assert!(findings.is_empty(), "{} finding(s):\n{}", findings.len(), findings.join("\n"));
 }
 
 #[cfg(test)]
@@ -509,10 +455,7 @@ mod tests {
         let findings = rule(&File::new(path, text));
         assert_eq!(findings.len(), expected.len(), "{findings:#?}");
         for (finding, expected) in findings.iter().zip(expected) {
-            assert!(
-                finding.starts_with(expected),
-                "{finding}\ndoes not start with\n{expected}"
-            );
+            assert!(finding.starts_with(expected), "{finding}\ndoes not start with\n{expected}");
         }
     }
 
@@ -561,12 +504,7 @@ mod tests {
             "use crate::Server;",
             &["src/client/mod.rs:1: `crate::Server` is no"],
         );
-        says(
-            floors,
-            "src/extra.rs",
-            "",
-            &["src/extra.rs:1: module `extra` stands on no floor"],
-        );
+        says(floors, "src/extra.rs", "", &["src/extra.rs:1: module `extra` stands on no floor"]);
     }
 
     #[test]
@@ -583,19 +521,9 @@ mod tests {
     fn super_is_for_tests() {
         let text = "use super::head;\npub(super) fn f() {}\n\
                     #[cfg(test)]\nmod tests {\n    use super::*;\n}\n";
-        says(
-            floors,
-            "src/wire/frame.rs",
-            text,
-            &["src/wire/frame.rs:1: `super::` outside tests"],
-        );
+        says(floors, "src/wire/frame.rs", text, &["src/wire/frame.rs:1: `super::` outside tests"]);
         let text = "mod tests {\n    use super::*;\n}\n";
-        says(
-            floors,
-            "src/wire/frame.rs",
-            text,
-            &["src/wire/frame.rs:2: `super::` outside tests"],
-        );
+        says(floors, "src/wire/frame.rs", text, &["src/wire/frame.rs:2: `super::` outside tests"]);
     }
 
     #[test]
@@ -617,18 +545,11 @@ mod tests {
             let findings = purity(&File::new(path, bad));
             assert!(!findings.is_empty(), "{bad}");
             assert!(
-                findings
-                    .iter()
-                    .all(|f| f.starts_with("src/wire/decoder.rs:1: ")),
+                findings.iter().all(|f| f.starts_with("src/wire/decoder.rs:1: ")),
                 "{findings:?}"
             );
         }
-        says(
-            purity,
-            HASH_MAPS[0].0,
-            "",
-            &["src/service/schema_impls.rs:1: no hash map here any"],
-        );
+        says(purity, HASH_MAPS[0].0, "", &["src/service/schema_impls.rs:1: no hash map here any"]);
     }
 
     #[test]
@@ -637,18 +558,8 @@ mod tests {
                     fn f(operand: u8, now: Instant) {}\n\
                     #[cfg(test)]\nmod tests {\n    fn now() { Instant::now(); }\n}\n";
         says(purity, "src/proto/timers.rs", text, &[]);
-        says(
-            purity,
-            "src/driver/runtime.rs",
-            "use tokio::net::TcpStream;",
-            &[],
-        );
-        says(
-            purity,
-            HASH_MAPS[0].0,
-            "use std::collections::{HashMap, HashSet};",
-            &[],
-        );
+        says(purity, "src/driver/runtime.rs", "use tokio::net::TcpStream;", &[]);
+        says(purity, HASH_MAPS[0].0, "use std::collections::{HashMap, HashSet};", &[]);
     }
 
     #[test]
@@ -656,37 +567,17 @@ mod tests {
         let header = "src/a.rs:1: no `//!` header";
         says(shape, "src/a.rs", "fn f() {}\n", &[header]);
         says(shape, "src/a.rs", "//! Frames\n", &[header]);
-        says(
-            shape,
-            "src/a.rs",
-            "//!\n//! What a frame is made of.\n",
-            &[header],
-        );
+        says(shape, "src/a.rs", "//!\n//! What a frame is made of.\n", &[header]);
         let good = "//! What a frame is made of.\n";
-        says(
-            shape,
-            "src/a.rs",
-            &format!("{good}{}", "\n".repeat(599)),
-            &[],
-        );
+        says(shape, "src/a.rs", &format!("{good}{}", "\n".repeat(599)), &[]);
         says(
             shape,
             "src/a.rs",
             &format!("{good}{}", "\n".repeat(600)),
             &["src/a.rs:601: 601 lines"],
         );
-        says(
-            shape,
-            "src/a.rs",
-            &format!("{good}//{}\n", "ä".repeat(98)),
-            &[],
-        );
-        says(
-            shape,
-            "src/a.rs",
-            &format!("{good}//{}\n", "ä".repeat(99)),
-            &["src/a.rs:2: 101 col"],
-        );
+        says(shape, "src/a.rs", &format!("{good}//{}\n", "ä".repeat(98)), &[]);
+        says(shape, "src/a.rs", &format!("{good}//{}\n", "ä".repeat(99)), &["src/a.rs:2: 101 col"]);
         let tests = format!("{good}#[cfg(test)]\nmod tests {{\n{}}}\n", "\n".repeat(700));
         says(shape, "src/a.rs", &tests, &[]);
         says(
@@ -726,20 +617,10 @@ mod tests {
 
     #[test]
     fn unsafety_bites() {
-        says(
-            unsafety,
-            "benches/a.rs",
-            "let x = unsafe { *p };",
-            &["benches/a.rs:1: unsafe"],
-        );
+        says(unsafety, "benches/a.rs", "let x = unsafe { *p };", &["benches/a.rs:1: unsafe"]);
         let expects = "#![expect(unsafe_code, reason = \"fast\")]";
         says(unsafety, "src/a.rs", expects, &["src/a.rs:1: unsafe"]);
-        says(
-            unsafety,
-            "src/a.rs",
-            "// unsafe\nlet unsafety = \"unsafe\";",
-            &[],
-        );
+        says(unsafety, "src/a.rs", "// unsafe\nlet unsafety = \"unsafe\";", &[]);
     }
 
     #[test]
@@ -791,11 +672,7 @@ mod tests {
             "src/a.rs:1: FR-9 is not in the spec",
             "spec/01.md:2: FR-2 is cited by no code",
         ];
-        assert_eq!(
-            (findings.len(), later),
-            (expected.len(), 1),
-            "{findings:#?}"
-        );
+        assert_eq!((findings.len(), later), (expected.len(), 1), "{findings:#?}");
         for (finding, expected) in findings.iter().zip(expected) {
             assert!(finding.starts_with(expected), "{finding}");
         }
@@ -828,17 +705,11 @@ mod tests {
                         [dependencies.d]\nversion = \"1\"\n\
                         [target.'cfg(unix)'.dependencies]\ne = \"1\"\n";
         let findings = dependencies("Cargo.toml", manifest);
-        let expected = [
-            "Cargo.toml:4: say above `b`",
-            "Cargo.toml:10: say above `e`",
-            "Cargo.toml:7: write",
-        ];
+        let expected =
+            ["Cargo.toml:4: say above `b`", "Cargo.toml:10: say above `e`", "Cargo.toml:7: write"];
         assert_eq!(findings.len(), expected.len(), "{findings:#?}");
         assert!(
-            findings
-                .iter()
-                .zip(expected)
-                .all(|(f, start)| f.starts_with(start)),
+            findings.iter().zip(expected).all(|(f, start)| f.starts_with(start)),
             "{findings:#?}"
         );
     }

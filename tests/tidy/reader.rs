@@ -30,16 +30,8 @@ impl File {
         let raw: Vec<String> = text.lines().map(str::to_owned).collect();
         let mut lines = split(text);
         lines.truncate(raw.len());
-        let mut file = Self {
-            path: path.to_owned(),
-            raw,
-            lines,
-            tests: None,
-        };
-        let start = file
-            .lines
-            .iter()
-            .position(|line| line.code == "mod tests {");
+        let mut file = Self { path: path.to_owned(), raw, lines, tests: None };
+        let start = file.lines.iter().position(|line| line.code == "mod tests {");
         if let Some(start) = start.filter(|start| file.is_cfg_test(*start)) {
             let length = file.lines[start..].iter().position(|line| line.code == "}");
             file.tests = Some(start..length.map_or(file.lines.len(), |length| start + length + 1));
@@ -62,10 +54,7 @@ impl File {
         let path = &self.path;
         path.starts_with("tests/")
             || (self.is_product() && (path.contains("/tests/") || path.ends_with("/tests.rs")))
-            || self
-                .tests
-                .as_ref()
-                .is_some_and(|tests| tests.contains(&line))
+            || self.tests.as_ref().is_some_and(|tests| tests.contains(&line))
     }
 
     /// Whether the item in this line has a `#[cfg(test)]` among the attributes above it.
@@ -77,10 +66,7 @@ impl File {
     }
 
     pub(crate) fn product(&self) -> impl Iterator<Item = (usize, &Line)> {
-        self.lines
-            .iter()
-            .enumerate()
-            .filter(|(line, _)| !self.is_test(*line))
+        self.lines.iter().enumerate().filter(|(line, _)| !self.is_test(*line))
     }
 
     pub(crate) fn finding(&self, line: usize, what: &str) -> String {
@@ -142,11 +128,7 @@ fn spread(
     }
     found.push((line, path));
     // A rename inside a tree; elsewhere `as` is a cast whose type is a path to be read.
-    if !prefix.is_empty() && text(at) == "as" {
-        at + 2
-    } else {
-        at
-    }
+    if !prefix.is_empty() && text(at) == "as" { at + 2 } else { at }
 }
 
 /// Splits Rust text into code and comments, line by line, dropping the inside of strings.
@@ -155,25 +137,17 @@ fn split(text: &str) -> Vec<Line> {
     let (mut lines, mut at) = (vec![Line::default()], 0);
     while at < chars.len() {
         let rest = &chars[at..];
-        let line = lines
-            .last_mut()
-            .expect("starts with one line, never shrinks");
+        let line = lines.last_mut().expect("starts with one line, never shrinks");
         let is_comment = matches!(rest, ['/', '/' | '*', ..]);
         let length = match rest {
-            ['/', '/', ..] => rest
-                .iter()
-                .position(|char| *char == '\n')
-                .unwrap_or(rest.len()),
+            ['/', '/', ..] => rest.iter().position(|char| *char == '\n').unwrap_or(rest.len()),
             ['/', '*', ..] => block_comment(rest),
             ['"', ..] => {
                 line.code.push_str("\"\"");
                 string(rest, raw_hashes(&line.code))
             }
             ['\'', '\\', _, rest @ ..] => {
-                3 + rest
-                    .iter()
-                    .position(|char| *char == '\'')
-                    .map_or(0, |quote| quote + 1)
+                3 + rest.iter().position(|char| *char == '\'').map_or(0, |quote| quote + 1)
             }
             ['\'', _, '\'', ..] => 3,
             _ => {
@@ -263,9 +237,7 @@ pub(crate) fn entries(manifest: &str, wanted: impl Fn(&str) -> bool) -> Vec<(usi
 }
 
 fn brackets(text: &str) -> isize {
-    text.chars()
-        .map(|char| isize::from(char == '[') - isize::from(char == ']'))
-        .sum()
+    text.chars().map(|char| isize::from(char == '[') - isize::from(char == ']')).sum()
 }
 
 /// The requirement ids in a text: two capitals, a hyphen, a number, as a word of its own.
@@ -285,12 +257,7 @@ pub(crate) fn ids(text: &str) -> impl Iterator<Item = (usize, String)> {
 
 /// The id in a test's name: `fn fr_3_rejects_zero_length` cites FR-3.
 pub(crate) fn id_of_test_name(code: &str) -> Option<String> {
-    let mut parts = code
-        .split_once("fn ")?
-        .1
-        .split(|c: char| !is_word(c))
-        .next()?
-        .split('_');
+    let mut parts = code.split_once("fn ")?.1.split(|c: char| !is_word(c)).next()?.split('_');
     let (prefix, number) = (parts.next()?, parts.next()?);
     let id = format!("{}-{number}", prefix.to_uppercase());
     ids(&id).next().map(|(_, id)| id)
@@ -320,9 +287,7 @@ pub(crate) fn has_word(text: &str, word: &str) -> bool {
 pub(crate) fn has_issue(comment: &str, note: &str) -> bool {
     comment.match_indices(note).all(|(start, _)| {
         let number = comment[start + note.len()..].strip_prefix("(#");
-        let number = number
-            .and_then(|rest| rest.split_once(')'))
-            .map(|(number, _)| number);
+        let number = number.and_then(|rest| rest.split_once(')')).map(|(number, _)| number);
         number.is_some_and(|number| number.parse::<u32>().is_ok())
     })
 }
@@ -335,10 +300,7 @@ pub(crate) fn read_all(base: &Path, folder: &str, ending: &str) -> Vec<(String, 
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.expect("the folder was just listed");
-        let name = entry
-            .file_name()
-            .into_string()
-            .expect("the repository's names are UTF-8");
+        let name = entry.file_name().into_string().expect("the repository's names are UTF-8");
         let path = format!("{folder}/{name}");
         if entry.path().is_dir() && !matches!(name.as_str(), "target" | "corpus" | "artifacts") {
             found.extend(read_all(base, &path, ending));
@@ -367,10 +329,7 @@ mod tests {
     /// Quotations are emptied, comments set apart, and both end where Rust ends them.
     #[test]
     fn strings_and_comments_are_no_code() {
-        assert_eq!(
-            code(r#"a("x // \" y", 'b', '"', '\'', '\u{1F}') // c"#),
-            r#"a("", , , , ) "#
-        );
+        assert_eq!(code(r#"a("x // \" y", 'b', '"', '\'', '\u{1F}') // c"#), r#"a("", , , , ) "#);
         assert_eq!(code("r#\"a \" b\"# + br\"\\\" + c"), "r#\"\" + br\"\" + c");
         assert_eq!(code("a /* b /* c */ d\n e */ f"), "a \n f");
         assert_eq!(code("a(\"x\n  y\", &'a str)"), "a(\"\"\n, &'a str)");
@@ -380,14 +339,9 @@ mod tests {
     /// A `use` tree is the list of its paths, renames apart; a path in code stands for itself.
     #[test]
     fn use_trees_are_spread() {
-        let file = File::new(
-            "src/a.rs",
-            "use a::{b, c::{self, d as e}, *};\nx as ::f::g<h::I>;",
-        );
-        let paths = file
-            .paths()
-            .into_iter()
-            .map(|(line, path)| format!("{line} {}", path.join("::")));
+        let file = File::new("src/a.rs", "use a::{b, c::{self, d as e}, *};\nx as ::f::g<h::I>;");
+        let paths =
+            file.paths().into_iter().map(|(line, path)| format!("{line} {}", path.join("::")));
 
         let expected = [
             "0 use",
@@ -407,32 +361,17 @@ mod tests {
     #[test]
     fn tests_are_found_by_their_cfg() {
         let range = |text: &str| File::new("src/a.rs", text).tests;
-        assert_eq!(
-            range("a\n#[cfg(test)]\nmod tests {\n    b\n}\nc"),
-            Some(2..5)
-        );
-        assert_eq!(
-            range("#[cfg(all(test, feature = \"tcp\"))]\nmod tests {\n}\n"),
-            Some(1..3)
-        );
+        assert_eq!(range("a\n#[cfg(test)]\nmod tests {\n    b\n}\nc"), Some(2..5));
+        assert_eq!(range("#[cfg(all(test, feature = \"tcp\"))]\nmod tests {\n}\n"), Some(1..3));
         assert_eq!(range("#[cfg(test)]\nmod other;\nmod tests {\n}\n"), None);
     }
 
     #[test]
     fn ids_are_words() {
         let found = |text| ids(text).map(|(_, id)| id).collect::<Vec<_>>();
-        assert_eq!(
-            found("(FR-3), HS-12: CA-1..CA-4"),
-            ["FR-3", "HS-12", "CA-1", "CA-4"]
-        );
-        assert_eq!(
-            found("UTF-8 CRC-32 X-1 fr-3 FR-x FR-3a A-FR-3 ü-1"),
-            [""; 0]
-        );
-        assert_eq!(
-            id_of_test_name("async fn fr_3_rejects() {"),
-            Some("FR-3".to_owned())
-        );
+        assert_eq!(found("(FR-3), HS-12: CA-1..CA-4"), ["FR-3", "HS-12", "CA-1", "CA-4"]);
+        assert_eq!(found("UTF-8 CRC-32 X-1 fr-3 FR-x FR-3a A-FR-3 ü-1"), [""; 0]);
+        assert_eq!(id_of_test_name("async fn fr_3_rejects() {"), Some("FR-3".to_owned()));
         assert_eq!(id_of_test_name("fn first_3() {"), None);
     }
 
@@ -440,9 +379,6 @@ mod tests {
     fn entries_know_their_section_and_comment() {
         let manifest = "[a]\nx = 1\n# Why.\ny = [\n    \"z = 1\",\n]\n\n[b]\nz = 1\n";
         let found = entries(manifest, |section| section == "a");
-        assert_eq!(
-            found,
-            [(1, "x".to_owned(), false), (3, "y".to_owned(), true)]
-        );
+        assert_eq!(found, [(1, "x".to_owned(), false), (3, "y".to_owned(), true)]);
     }
 }
