@@ -159,10 +159,10 @@ impl<Q, R, E> Call<Q, R, E> {
         let State::Connecting(wait) = &mut self.state else { return Poll::Ready(Ok(())) };
         match std::task::ready!(self.connector.poll_driver(wait, waker)) {
             Ok(driver) => {
+                // One version need not wait for the table, but obeys it once it is there (RT-7).
+                let waits = self.stub.versions.len() > 1 || driver.has_table();
+                self.state = if waits { State::Choosing(None) } else { State::Starting(None) };
                 self.driver = Some(driver);
-                // One version needs no table: the server says if it lacks it (RT-6).
-                let is_single = self.stub.versions.len() == 1;
-                self.state = if is_single { State::Starting(None) } else { State::Choosing(None) };
                 Poll::Ready(Ok(()))
             }
             Err(error) => Poll::Ready(Err(not_connected(&self.stub.name, error))),
@@ -202,7 +202,7 @@ impl<Q, R, E> Call<Q, R, E> {
         let (State::Starting(ticket), Some(driver)) = (&self.state, &self.driver) else {
             return Poll::Ready(Ok(()));
         };
-        let encode = |out: &mut Vec<u8>| self.encode(deadline, driver.frame_bytes_max(), out);
+        let encode = |out: &mut Vec<u8>| self.encode(deadline, driver, out);
         let started = driver.poll_start(*ticket, deadline, waker, encode);
         self.state = match started {
             Start::Started(id) => State::Waiting(id),
@@ -213,6 +213,10 @@ impl<Q, R, E> Call<Q, R, E> {
             Start::QueueFull(full) => {
                 let message = format!("{}: {full}", self.stub.name);
                 return Poll::Ready(Err(Status::refused(Code::QUEUE_FULL, message)));
+            }
+            // The server may accept more than every server must: wait for its word (CA-14).
+            Start::Refused(status) if status.code() == Code::TOO_LARGE && !driver.has_table() => {
+                State::Choosing(None)
             }
             Start::Refused(status) => return Poll::Ready(Err(status)),
             Start::Ended(error) => {
@@ -227,10 +231,16 @@ impl<Q, R, E> Call<Q, R, E> {
     fn encode(
         &self,
         deadline: Instant,
-        frame_bytes_max: u32,
+        driver: &ClientDriver,
         out: &mut Vec<u8>,
     ) -> Result<(), Status> {
         let (connector, known) = (&self.connector, self.known());
+        if let Some(codecs) = driver.refused_codec() {
+            let (name, ours) = (&self.stub.name, connector.codec.id());
+            let message = format!("{name}: the server has codecs {codecs:?}, not {ours}");
+            let status = Status::refused(Code::UNSUPPORTED_CODEC, message);
+            return Err(status.with_codecs(codecs)); // CA-6
+        }
         let remaining = deadline.saturating_duration_since(connector.runtime.clock.now());
         if remaining.is_zero() {
             let message = format!("{}: the time was over before it was sent", self.stub.name);
@@ -250,7 +260,7 @@ impl<Q, R, E> Call<Q, R, E> {
         out.extend_from_slice(&self.metadata);
         let Some(request) = &self.request else { return Ok(()) };
         (known.encode.0)(request, &connector.codec, out)?;
-        finish_frame(out, start, self.metadata.len(), frame_bytes_max).map_err(|error| {
+        finish_frame(out, start, self.metadata.len(), driver.frame_bytes_max()).map_err(|error| {
             let FrameTooLarge { bytes, max } = error;
             let message = format!("{}: the request's {error}", self.stub.name);
             Status::refused(Code::TOO_LARGE, message).with_excess(bytes as u64, max.into())
@@ -295,14 +305,19 @@ impl<Q, R, E> Call<Q, R, E> {
         self.state = State::Done;
         let (codec, limits) = (&self.connector.codec, &self.connector.config.decode);
         let decode = self.known().decode.0;
+        // An answer that does not decode was given all the same (CA-15).
+        let stamped = |result: Result<R, CallError<E>>| match result {
+            Err(CallError::Rpc(status)) => Err(status.with_disposition(answer.disposition).into()),
+            result => result,
+        };
         match answer.status {
             Code::OK | Code::APP if answer.codec != codec.id() => {
                 let (found, ours) = (answer.codec, codec.id());
                 let message = format!("the answer came in codec {found}, the call in {ours}");
-                Some(Err(Status::new(Code::BAD_RESPONSE, message).into()))
+                Some(stamped(Err(Status::new(Code::BAD_RESPONSE, message).into())))
             }
-            Code::OK => Some(decode(Answer::Ok(answer.payload), codec, limits)),
-            Code::APP => Some(decode(Answer::App(answer.payload), codec, limits)),
+            Code::OK => Some(stamped(decode(Answer::Ok(answer.payload), codec, limits))),
+            Code::APP => Some(stamped(decode(Answer::App(answer.payload), codec, limits))),
             Code::UNSUPPORTED_VERSION if self.may_resend(answer) => None,
             _ => Some(Err(Status::from_response(answer).into())),
         }

@@ -7,7 +7,7 @@
 //! no id; whoever makes room wakes who waits for it; when the connection ends, every call has an
 //! outcome with a disposition that is true.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -51,6 +51,7 @@ pub(crate) struct ClientShared {
     /// The newest table, to be read without the lock.
     pub(crate) table: ArcSwapOption<KnownTable>,
     pub(crate) frame_bytes_max: AtomicU32,
+    pub(crate) is_codec_refused: AtomicBool,
     pub(crate) reader: Signal,
     pub(crate) runtime: Runtime,
 }
@@ -103,6 +104,7 @@ impl ClientDriver {
             state: Mutex::new(state),
             table: ArcSwapOption::empty(),
             frame_bytes_max: AtomicU32::new(FRAME_BYTES_FLOOR),
+            is_codec_refused: AtomicBool::new(false),
             reader: Signal::default(),
             runtime: runtime.clone(),
         });
@@ -142,6 +144,19 @@ impl ClientDriver {
     pub fn server_build(&self) -> String {
         let state = self.shared().lock();
         state.proto.server().map(|ack| ack.build.clone()).unwrap_or_default()
+    }
+
+    /// Whether the server's table is known.
+    pub(crate) fn has_table(&self) -> bool {
+        self.shared().table.load().is_some()
+    }
+
+    /// The codecs the server has, if the client's is not among them (CA-6).
+    pub(crate) fn refused_codec(&self) -> Option<Vec<u8>> {
+        if !self.shared().is_codec_refused.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.shared().lock().proto.server().map(|ack| ack.codecs.clone())
     }
 
     /// `body_len` that the server accepts, as far as is known.

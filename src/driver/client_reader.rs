@@ -15,9 +15,8 @@ use std::time::Duration;
 
 use tokio::io::AsyncRead;
 
-use crate::driver::client::{ClientSettings, ClientShared, ClientState, LATER};
+use crate::driver::client::{ClientSettings, ClientShared, ClientState};
 use crate::driver::input::{InputStream, ReadTurn};
-use crate::driver::outbound::Flush;
 use crate::error::{Error, ErrorKind};
 use crate::proto::{ClientEvent, Inbound, Input, Violation};
 use crate::wire::{CallId, CloseReason};
@@ -35,7 +34,6 @@ pub(crate) struct ClientReader {
 struct Filed {
     wakers: [Option<Waker>; GROUP],
     others: Vec<Waker>,
-    flush: Option<Flush>,
     closed: Option<(CloseReason, CallId, String)>,
 }
 
@@ -143,7 +141,7 @@ fn judge(shared: &ClientShared, inbound: &mut Inbound, bytes: &[u8]) -> Result<u
 
 fn file(shared: &ClientShared, group: &[Option<Input<'_>>]) -> Result<(), Violation> {
     let wakers = [const { None }; GROUP];
-    let mut filed = Filed { wakers, others: Vec::new(), flush: None, closed: None };
+    let mut filed = Filed { wakers, others: Vec::new(), closed: None };
     let mut state = shared.lock();
     let mut result = Ok(());
     for (at, input) in group.iter().flatten().enumerate() {
@@ -152,15 +150,9 @@ fn file(shared: &ClientShared, group: &[Option<Input<'_>>]) -> Result<(), Violat
             break;
         }
     }
-    if !state.out.pending().is_empty() && state.end.is_none() {
-        filed.flush = Some(state.out.after_append(LATER));
-    }
     filed.others.extend(state.next_waiters());
     drop(state);
     filed.wakers.into_iter().flatten().chain(filed.others).for_each(Waker::wake);
-    if let Some(flush) = filed.flush {
-        shared.flush(flush);
-    }
     if let Some((reason, last_call, detail)) = filed.closed {
         let error = ErrorKind::ClosedByPeer { reason, last_call, detail };
         shared.finish(error.into(), Some(last_call), None);
@@ -180,10 +172,14 @@ impl ClientState {
             Input::Preface(preface) => return self.proto.handle_preface(preface),
             Input::Frame(raw) => raw,
         };
-        match self.proto.handle_frame(raw, self.out.pending())? {
+        match self.proto.handle_frame(raw)? {
             ClientEvent::Nothing | ClientEvent::Freed => return Ok(()),
             ClientEvent::Answered(token) => {
                 filed.wakers[at] = token.take();
+                return Ok(());
+            }
+            ClientEvent::Ping(echo) => {
+                filed.others.extend(self.out.answer_ping(echo));
                 return Ok(());
             }
             ClientEvent::Closed(close) => {
@@ -193,6 +189,7 @@ impl ClientState {
             ClientEvent::Accepted | ClientEvent::Table => {}
         }
         shared.frame_bytes_max.store(self.proto.frame_bytes_max(), Ordering::Relaxed);
+        shared.is_codec_refused.store(self.proto.is_codec_refused(), Ordering::Relaxed);
         if let Some(table) = self.proto.table() {
             shared.table.store(Some(Arc::clone(table)));
             filed.others.extend(self.waiting.clear());

@@ -32,10 +32,16 @@ pub(crate) struct Flusher<H> {
     host: Arc<H>,
     runtime: Runtime,
     writer: Option<Writer>,
-    timer: Option<(Instant, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    timer: Option<Timer>,
     /// It gave other tasks a turn to append more.
     has_yielded: bool,
     is_shutting_down: bool,
+}
+
+/// A wait that was begun, and for when.
+struct Timer {
+    at: Instant,
+    wait: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl<H: FlushHost> Flusher<H> {
@@ -128,13 +134,13 @@ impl<H: FlushHost> Flusher<H> {
             self.timer = None;
             return Poll::Pending;
         };
-        let is_set = self.timer.as_ref().is_some_and(|(at, _)| *at <= deadline + SWEEP_EVERY);
+        let is_set = self.timer.as_ref().is_some_and(|timer| timer.at <= deadline + SWEEP_EVERY);
         if !is_set {
             let at = deadline + SWEEP_EVERY / 2;
-            self.timer = Some((at, self.runtime.clock.sleep_until(at)));
+            self.timer = Some(Timer { at, wait: self.runtime.clock.sleep_until(at) });
         }
-        let Some((_, timer)) = &mut self.timer else { return Poll::Pending };
-        std::task::ready!(timer.as_mut().poll(cx));
+        let Some(timer) = &mut self.timer else { return Poll::Pending };
+        std::task::ready!(timer.wait.as_mut().poll(cx));
         self.timer = None;
         self.host.sweep(self.runtime.clock.now());
         Poll::Ready(())

@@ -17,9 +17,13 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::AsyncWrite;
 
+use crate::wire::{CallId, Kind, append_control};
+
 /// The write side of one connection; lives inside the connection's lock.
 pub(crate) struct Outbound {
     pending: Vec<u8>,
+    /// The newest PING that was not answered yet (LD-1).
+    pong: Option<[u8; 8]>,
     /// Here unless somebody writes.
     writer: Option<Writer>,
     /// Bytes that ever left `pending`: the offset of its first byte in the stream.
@@ -67,7 +71,15 @@ impl Outbound {
     pub(crate) fn new(io: Box<dyn AsyncWrite + Send + Unpin>) -> Self {
         let writer = Some(Writer { io, buf: Vec::new(), at: 0 });
         let (is_closing, is_failed) = (false, false);
-        Self { pending: Vec::new(), writer, handed: 0, flusher: None, is_closing, is_failed }
+        Self {
+            pending: Vec::new(),
+            pong: None,
+            writer,
+            handed: 0,
+            flusher: None,
+            is_closing,
+            is_failed,
+        }
     }
 
     /// Where the next appended byte will stand in the stream.
@@ -113,17 +125,28 @@ impl Outbound {
         self.flusher.take()
     }
 
+    /// Answers a PING with the next write. One that waits for that already gives way: a flood of
+    /// them costs nothing.
+    pub(crate) const fn answer_ping(&mut self, echo: [u8; 8]) -> Option<Waker> {
+        self.pong = Some(echo);
+        self.flusher.take()
+    }
+
     /// Whether there is something to write and nobody who does.
     pub(crate) fn has_work(&self) -> bool {
         let rests = |writer: &Writer| !writer.rest().is_empty();
-        self.writer.as_ref().is_some_and(|writer| rests(writer) || !self.pending.is_empty())
+        self.writer.as_ref().is_some_and(|writer| rests(writer) || !self.is_empty())
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.pong.is_none()
     }
 
     /// For the flusher: the writer, if there is something to write and nobody else does.
     pub(crate) fn take(&mut self, flusher: &Waker) -> Option<Writer> {
         match self.writer.take() {
             Some(writer) if !writer.rest().is_empty() => Some(writer),
-            Some(writer) if !self.pending.is_empty() => Some(self.refill(writer)),
+            Some(writer) if !self.is_empty() => Some(self.refill(writer)),
             writer => {
                 self.writer = writer;
                 self.flusher = Some(flusher.clone());
@@ -134,7 +157,7 @@ impl Outbound {
 
     /// For the flusher: gives up waiting for more, and takes what there is for a last time.
     pub(crate) fn take_to_close(&mut self) -> Option<Writer> {
-        let is_done = self.is_closing && self.pending.is_empty();
+        let is_done = self.is_closing && self.is_empty();
         if is_done { self.writer.take() } else { None }
     }
 
@@ -146,7 +169,7 @@ impl Outbound {
             writer.at = 0;
             writer.buf.shrink_to(BUFFER_BYTES_KEPT);
         }
-        let is_idle = writer.rest().is_empty() && self.pending.is_empty();
+        let is_idle = writer.rest().is_empty() && self.is_empty();
         if is_idle {
             writer.buf = Vec::new(); // An idle connection holds no buffers.
             self.pending = Vec::new();
@@ -179,6 +202,9 @@ impl Outbound {
         debug_assert!(writer.rest().is_empty());
         writer.buf.clear();
         writer.at = 0;
+        if let Some(echo) = self.pong.take().filter(|_| !self.is_closing) {
+            append_control(&mut self.pending, Kind::PONG, CallId::CONNECTION, &[], &echo);
+        }
         std::mem::swap(&mut writer.buf, &mut self.pending);
         self.handed += writer.buf.len() as u64;
         writer

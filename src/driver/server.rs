@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind};
 use crate::proto::{Inbound, Input, ServerConnection, ServerEvent, ServerLimits, Violation};
 use crate::service::{DecodeLimits, Dispatch, Peer, TableListener};
 use crate::transport::Stream;
-use crate::wire::{CallId, Close, CloseReason, Kind, append_control};
+use crate::wire::{Close, CloseReason};
 
 /// What a server's connection is told.
 #[derive(Clone, Debug)]
@@ -89,10 +89,15 @@ impl ServerReader {
         self.shared.reader.register(cx.waker());
         for _ in 0..TURNS_MAX {
             if self.shared.is_aborted.load(Ordering::Acquire) {
-                return Poll::Ready(self.end.take().unwrap_or(ErrorKind::ClosedHere.into()));
+                return Poll::Ready(
+                    self.end.take().unwrap_or_else(|| ErrorKind::ClosedHere.into()),
+                );
             }
             if let Some(end) = &self.end {
                 let end = end.clone();
+                if self.shared.lock().out.is_failed() {
+                    return Poll::Ready(end);
+                }
                 let is_over =
                     self.poll_timer(cx).is_ready() || self.input.poll_discard(cx).is_ready();
                 return if is_over { Poll::Ready(end) } else { Poll::Pending };
@@ -150,6 +155,11 @@ impl ServerReader {
 
     /// Says farewell; from then on only reads and discards.
     fn close(&mut self, reason: CloseReason, detail: &str, error: Error) {
+        if !self.proto.is_greeted() {
+            self.shared.end(); // Not a word before the client's preface (HS-2).
+            self.end = Some(error);
+            return;
+        }
         let last_call = self.proto.last_call();
         let mut state = self.shared.lock();
         Close { reason, last_call, detail }.append(state.out.pending());
@@ -229,7 +239,9 @@ fn handle(
         ServerEvent::Refuse(call, code, why) => batch.refuse(call, code, why),
         ServerEvent::Cancel(call) => shared.cancel(call),
         ServerEvent::Ping(echo) => {
-            append_control(batch.out(), Kind::PONG, CallId::CONNECTION, &[], &echo); // LD-1
+            if let Some(flusher) = shared.lock().out.answer_ping(echo) {
+                flusher.wake();
+            }
         }
         ServerEvent::Hello => accept(shared, proto, batch),
         ServerEvent::Closed(close) => {

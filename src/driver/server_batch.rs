@@ -16,6 +16,7 @@ use crate::driver::server::ServerSettings;
 use crate::driver::server_shared::ServerShared;
 use crate::service::{Codec, Cx, Entry, Incoming, Lookup, Metadata, Outcome, Reply, Respond};
 use crate::service::{Routes, Run, Status, Tally, append_status};
+use crate::util::bugs::{Bug, is_seeded};
 use crate::util::with_deadline;
 use crate::wire::{CallId, Code, Request, TIMEOUT_MS_MAX};
 
@@ -25,6 +26,8 @@ pub(crate) struct Batch<'a> {
     out: &'a mut Vec<u8>,
     threshold_bytes: usize,
     routes: Arc<Routes>,
+    /// When this batch was read; the time of its calls counts from here (CA-8).
+    read_at: Instant,
     /// Counts of `counted`, not given to it yet.
     tally: Tally,
     counted: Option<Arc<Entry>>,
@@ -40,7 +43,8 @@ impl<'a> Batch<'a> {
     ) -> Self {
         let threshold_bytes = (read_bytes / 2).clamp(4 * 1024, 16 * 1024);
         let (routes, tally) = (shared.dispatch.routes(), Tally::default());
-        Self { shared, settings, out, threshold_bytes, routes, tally, counted: None }
+        let read_at = shared.runtime.clock.now();
+        Self { shared, settings, out, threshold_bytes, routes, read_at, tally, counted: None }
     }
 
     pub(crate) const fn out(&mut self) -> &mut Vec<u8> {
@@ -86,11 +90,23 @@ impl<'a> Batch<'a> {
         let routes = Arc::clone(&self.routes);
         let (entry, codec) = match self.admit(&routes, request) {
             Ok(admitted) => admitted,
-            Err(status) => return self.refuse_with(request.call, &status),
+            Err(status) => {
+                self.refuse_with(request.call, &status);
+                if !is_seeded(Bug::RefusedRuns) || status.code() != Code::OVERLOADED {
+                    return;
+                }
+                let Lookup::Found(entry) = routes.lookup(request.method, request.version) else {
+                    return;
+                };
+                (entry, &self.shared.dispatch.codecs()[0])
+            }
         };
-        let now = self.shared.runtime.clock.now();
         let timeout_ms = request.timeout_ms.min(TIMEOUT_MS_MAX);
-        let deadline = now + Duration::from_millis(timeout_ms.into());
+        let deadline = self.read_at + Duration::from_millis(timeout_ms.into());
+        if self.shared.runtime.clock.now() >= deadline && !is_seeded(Bug::LateStart) {
+            let message = "over before its handler could be started";
+            return self.refuse(request.call, Code::DEADLINE_EXCEEDED, message);
+        }
         let cx = Cx {
             call: request.call,
             method: request.method,
@@ -102,6 +118,9 @@ impl<'a> Batch<'a> {
         };
         let incoming = Incoming { payload: request.payload, codec, limits: &self.settings.decode };
         let started = catch_unwind(AssertUnwindSafe(|| {
+            if is_seeded(Bug::StartTwice) {
+                self.run_once_more(entry, cx.clone(), incoming);
+            }
             with_deadline(deadline, || entry.method.handler.start(cx, incoming))
         }));
         match started {
@@ -114,6 +133,17 @@ impl<'a> Batch<'a> {
                 // User code ran: nobody may take this for not processed.
                 self.refuse_with(request.call, &panicked(&*panic));
             }
+        }
+    }
+
+    /// A bug, seeded on purpose: the call is run, and its answer is lost.
+    fn run_once_more(&self, entry: &Arc<Entry>, cx: Cx, incoming: Incoming<'_>) {
+        let (call, deadline) = (cx.call, cx.deadline);
+        if let Ok(mut started) = entry.method.handler.start(cx, incoming) {
+            let mut out = Vec::new();
+            let mut reply = Reply { out: &mut out, call, frame_bytes_max: u32::MAX };
+            let mut cx = Context::from_waker(Waker::noop());
+            poll_handler(started.as_mut(), deadline, &mut cx, &mut reply);
         }
     }
 

@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use crate::proto::Violation;
 use crate::proto::earliest::Earliest;
+use crate::util::bugs::{Bug, is_seeded};
 use crate::wire::{CallId, Code, Disposition, Kind, Response};
 
 /// The calls of one connection. `T` is the owner's, opaque here: the driver keeps wakers in it.
@@ -163,7 +164,9 @@ impl<T: Default> CallTable<T> {
         if slot.outcome.is_some() {
             return Ok(None); // Expired; its owner has not looked yet.
         }
-        slot.reply.clear();
+        if !is_seeded(Bug::StaleReply) || slot.reply.is_empty() {
+            slot.reply.clear();
+        }
         slot.reply.extend_from_slice(response.ext);
         slot.reply.extend_from_slice(response.payload);
         slot.outcome = Some(CallOutcome::Answered {
@@ -180,8 +183,12 @@ impl<T: Default> CallTable<T> {
     pub fn take(&mut self, id: CallId, reply: &mut Vec<u8>) -> Option<Taken> {
         let slot = self.slot_mut(id)?;
         let outcome = slot.outcome.take()?;
-        std::mem::swap(&mut slot.reply, reply);
-        slot.reply.clear();
+        if is_seeded(Bug::StaleReply) {
+            reply.clone_from(&slot.reply);
+        } else {
+            std::mem::swap(&mut slot.reply, reply);
+            slot.reply.clear();
+        }
         slot.reply.shrink_to(REPLY_BYTES_KEPT);
         slot.owned = false;
         slot.token = T::default();
@@ -205,6 +212,12 @@ impl<T: Default> CallTable<T> {
         };
         slot.owned = false;
         slot.token = T::default();
+        if is_seeded(Bug::LateAnswer) {
+            slot.owed = false;
+            slot.free();
+            self.busy -= 1;
+            return Cancelled::TellPeer;
+        }
         if !slot.owed {
             slot.free();
             self.busy -= 1;
@@ -218,6 +231,9 @@ impl<T: Default> CallTable<T> {
     /// Ends every call whose deadline has come; `expired` is told of each, and must tell the peer.
     pub fn expire(&mut self, now: Instant, mut expired: impl FnMut(CallId, &mut T)) {
         self.earliest.reset();
+        if is_seeded(Bug::SweepForgets) {
+            return;
+        }
         for slot in &mut self.slots {
             if !slot.owned || slot.outcome.is_some() {
                 continue;
@@ -277,7 +293,8 @@ impl<T: Default> CallTable<T> {
 
     fn find(&self, id: CallId) -> Option<usize> {
         let at = slot_of(id.0, self.slots.len().checked_sub(1)?);
-        (self.slots[at].id == id && id != CallId::CONNECTION).then_some(at)
+        let is_same = self.slots[at].id == id || is_seeded(Bug::LateAnswer);
+        (is_same && id != CallId::CONNECTION).then_some(at)
     }
 
     fn slot_mut(&mut self, id: CallId) -> Option<&mut Slot<T>> {
@@ -329,6 +346,9 @@ impl<T: Default> Default for Slot<T> {
 
 impl LostDisposition {
     fn of(self, id: CallId, offset: u64) -> Disposition {
+        if is_seeded(Bug::NotSentLie) {
+            return Disposition::NotProcessed;
+        }
         let unread = self.last_call.is_some_and(|last| id > last);
         if unread || offset >= self.handed_bytes {
             Disposition::NotProcessed

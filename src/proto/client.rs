@@ -57,6 +57,8 @@ pub enum ClientEvent<'a, T> {
     Answered(&'a mut T),
     /// A call was answered that its owner had given up: a place became free.
     Freed,
+    /// To be echoed (LD-1).
+    Ping([u8; 8]),
     /// The server says farewell.
     Closed(Close<'a>),
 }
@@ -102,14 +104,13 @@ impl<T: Default> ClientConnection<T> {
         Ok(())
     }
 
-    /// A frame. What must be sent in return is appended to `out`.
+    /// A frame.
     ///
     /// # Errors
     /// [`Violation`]; the connection must be closed.
     pub fn handle_frame<'a>(
         &'a mut self,
         raw: RawFrame<'a>,
-        out: &mut Vec<u8>,
     ) -> Result<ClientEvent<'a, T>, Violation> {
         let kind = raw.head.kind;
         match (self.state, Frame::parse(raw)?) {
@@ -121,7 +122,8 @@ impl<T: Default> ClientConnection<T> {
                 Ok(ClientEvent::Table)
             }
             (State::Open, Frame::TableUpdate(update)) => {
-                let table = self.table.as_ref().ok_or(out_of_turn(kind, "no table to update"))?;
+                let table =
+                    self.table.as_ref().ok_or_else(|| out_of_turn(kind, "no table to update"))?;
                 let table = table.updated(update)?;
                 self.handle_table(table);
                 Ok(ClientEvent::Table)
@@ -130,10 +132,7 @@ impl<T: Default> ClientConnection<T> {
                 let token = self.calls.handle_response(&response)?;
                 Ok(token.map_or(ClientEvent::Freed, ClientEvent::Answered))
             }
-            (State::Table | State::Open, Frame::Ping(echo)) => {
-                append_control(out, Kind::PONG, CallId::CONNECTION, &[], &echo); // LD-1
-                Ok(ClientEvent::Nothing)
-            }
+            (State::Table | State::Open, Frame::Ping(echo)) => Ok(ClientEvent::Ping(echo)),
             (_, _) => Err(out_of_turn(kind, "a client does not expect it in this state")),
         }
     }
@@ -160,6 +159,13 @@ impl<T: Default> ClientConnection<T> {
     #[must_use]
     pub fn frame_bytes_max(&self) -> u32 {
         self.server.as_ref().map_or(FRAME_BYTES_FLOOR, |ack| ack.frame_bytes_max)
+    }
+
+    /// Whether the server said that it lacks our codecs (CA-6).
+    #[must_use]
+    pub fn is_codec_refused(&self) -> bool {
+        let ours = &self.limits.codecs;
+        self.server.as_ref().is_some_and(|ack| !ours.iter().any(|id| ack.codecs.contains(id)))
     }
 
     /// When the first deadline may come.

@@ -143,6 +143,12 @@ impl ServerConnection {
         self.last_call
     }
 
+    /// Whether the client's preface was read, and answered with our own.
+    #[must_use]
+    pub fn is_greeted(&self) -> bool {
+        self.state != State::Preface
+    }
+
     /// Whether the handshake is through.
     #[must_use]
     pub fn is_open(&self) -> bool {

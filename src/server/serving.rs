@@ -130,7 +130,7 @@ impl Server {
         };
         let settings = ServerSettings {
             limits,
-            decode: config.decode.clone(),
+            decode: config.decode,
             handshake_timeout: config.handshake_timeout,
             linger_timeout: config.linger_timeout,
         };

@@ -104,7 +104,7 @@ impl Reply<'_> {
                 let encode = |out: &mut Vec<u8>| encode_app.0(&error, codec, out);
                 self.payload(Code::APP, codec.id(), encode).map(|()| Outcome::App)
             }
-            Err(CallError::Rpc(status)) => Err(status),
+            Err(CallError::Rpc(status)) => Err(status.passed_on()),
         };
         written.unwrap_or_else(|status| {
             // Whatever it says: a handler was started (ST-5).

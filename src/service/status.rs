@@ -191,6 +191,21 @@ impl Status {
         }
     }
 
+    /// This status as a handler passes it on: code and message, nothing that says what may be
+    /// done about a call of its own (CA-13).
+    pub(crate) fn passed_on(self) -> Self {
+        let Inner { code, message, retry_after, .. } = *self.0;
+        let mut status = Self::new(code, message);
+        status.0.retry_after = retry_after;
+        status
+    }
+
+    /// The same with another disposition.
+    pub(crate) fn with_disposition(mut self, disposition: Disposition) -> Self {
+        self.0.disposition = disposition;
+        self
+    }
+
     /// Appends the TLVs of this status to a RESPONSE; returns their bytes.
     pub(crate) fn push_ext(&self, out: &mut Vec<u8>) -> usize {
         let start = out.len();
@@ -199,7 +214,7 @@ impl Status {
             let ms = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
             push_tlv(out, response_keys::RETRY_AFTER_MS, &ms.to_be_bytes());
         }
-        if !self.0.versions.is_empty() {
+        if self.0.code == Code::UNSUPPORTED_VERSION {
             let bytes: Vec<u8> = self.0.versions.iter().flat_map(|v| v.to_be_bytes()).collect();
             push_tlv(out, response_keys::VERSIONS, &bytes);
         }

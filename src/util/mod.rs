@@ -1,5 +1,6 @@
 //! Small things that know nothing of RPC.
 
+pub mod bugs;
 mod fnv;
 mod scope;
 

@@ -30,7 +30,7 @@ codes! {
     CANCELLED = 2, "The caller took the call back.";
     DEADLINE_EXCEEDED = 3, "The time was over.";
     UNKNOWN_METHOD = 4, "No handler for this method.";
-    UNSUPPORTED_VERSION = 5, "No handler for this version of the method, or it is above the ceiling.";
+    UNSUPPORTED_VERSION = 5, "This version is not served, or it is above the ceiling.";
     SCHEMA_MISMATCH = 6, "Both sides know the version but not with the same types.";
     UNSUPPORTED_CODEC = 7, "The server lacks the payload codec.";
     BAD_PAYLOAD = 8, "The request's payload does not decode.";

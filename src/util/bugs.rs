@@ -1,0 +1,61 @@
+//! Bugs that are seeded on purpose, to prove that the ledger checker sees what it must.
+//!
+//! Compiled in only under `--cfg seeded_bugs`, and then chosen at run time; without the cfg
+//! [`is_seeded`] is a constant `false` and leaves no trace in the code.
+
+/// What may be broken on purpose.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Bug {
+    /// The server starts a handler twice for one request.
+    StartTwice = 1,
+    /// A cancelled call's slot is free before its answer has come, and answers are not compared
+    /// with the id of the call in the slot.
+    LateAnswer,
+    /// The client's sweep ends no call.
+    SweepForgets,
+    /// The server starts handlers after their deadline.
+    LateStart,
+    /// The server runs a call that it has refused.
+    RefusedRuns,
+    /// The client takes calls as not sent that were.
+    NotSentLie,
+    /// A caller is given the bytes of an earlier answer in the same slot.
+    StaleReply,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::StartTwice,
+        Self::LateAnswer,
+        Self::SweepForgets,
+        Self::LateStart,
+        Self::RefusedRuns,
+        Self::NotSentLie,
+        Self::StaleReply,
+    ];
+}
+
+#[cfg(seeded_bugs)]
+static SEEDED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+
+/// Seeds one bug in the whole process, or none.
+#[cfg(seeded_bugs)]
+pub fn seed(bug: Option<Bug>) {
+    SEEDED.store(bug.map_or(0, |bug| bug as u8), std::sync::atomic::Ordering::SeqCst);
+}
+
+/// Whether this bug is to be shown.
+#[cfg(seeded_bugs)]
+#[must_use]
+pub fn is_seeded(bug: Bug) -> bool {
+    SEEDED.load(std::sync::atomic::Ordering::Relaxed) == bug as u8
+}
+
+/// Whether this bug is to be shown: never, in this build.
+#[cfg(not(seeded_bugs))]
+#[must_use]
+pub const fn is_seeded(_bug: Bug) -> bool {
+    false
+}
