@@ -172,6 +172,11 @@ impl Error {
         }
     }
 
+    /// Whether the peer turned out not to speak any version of the protocol that we do.
+    pub(crate) const fn is_stranger(&self) -> bool {
+        matches!(self.kind(), ErrorKind::NotSwitchback { .. } | ErrorKind::NoCommonVersion { .. })
+    }
+
     /// The error for bytes that broke the protocol; `input` is what they were.
     pub(crate) fn violation(violation: Violation, input: &[u8]) -> Self {
         match violation {

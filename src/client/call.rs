@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::connector::{Connector, Wait};
 use crate::driver::{Chosen, ClientDriver, Start, with_reply};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::proto::{CallOutcome, Ticket};
 use crate::service::{Answer, CallError, Status, Stub, StubVersion};
 use crate::util::current_deadline;
@@ -48,6 +48,7 @@ pub struct Call<Q: 'static, R: 'static, E: 'static> {
     /// The index of the version it is made in.
     version: usize,
     was_resent: bool,
+    was_reconnected: bool,
 }
 
 enum State {
@@ -75,6 +76,7 @@ impl<Q, R, E> Call<Q, R, E> {
             driver: None,
             version: 0,
             was_resent: false,
+            was_reconnected: false,
         }
     }
 
@@ -219,6 +221,11 @@ impl<Q, R, E> Call<Q, R, E> {
                 State::Choosing(None)
             }
             Start::Refused(status) => return Poll::Ready(Err(status)),
+            // It ended between the connector's look and ours: once more, nothing was sent.
+            Start::Ended(_) if !self.was_reconnected => {
+                self.was_reconnected = true;
+                State::Connecting(Wait::default())
+            }
             Start::Ended(error) => {
                 return Poll::Ready(Err(not_connected(&self.stub.name, error)));
             }
@@ -286,6 +293,10 @@ impl<Q, R, E> Call<Q, R, E> {
                 CallOutcome::Expired => {
                     let message = format!("{name}: no answer in time");
                     Status::stamped(Code::DEADLINE_EXCEEDED, Disposition::Maybe, message)
+                }
+                CallOutcome::Lost(_) if driver.end().is_some_and(|end| end.is_stranger()) => {
+                    let end = driver.end().unwrap_or_else(|| ErrorKind::ClosedHere.into());
+                    not_connected(name, end)
                 }
                 CallOutcome::Lost(disposition) => {
                     let message = format!("{name}: the connection ended under the call");

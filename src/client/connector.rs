@@ -72,7 +72,8 @@ impl Connector {
         Arc::new_cyclic(|me| Self { target, config, codec, runtime, state, me: Weak::clone(me) })
     }
 
-    /// A connection that has not ended; makes one if there is none.
+    /// A connection that calls can be opened on; makes one if there is none. One that has used
+    /// up its ids is left to the calls that are on it, and ends with the last of them (CA-1).
     pub(crate) fn poll_driver(
         &self,
         wait: &mut Wait,
@@ -80,7 +81,7 @@ impl Connector {
     ) -> Poll<Result<ClientDriver, Error>> {
         let mut state = self.lock();
         if let Some(driver) = &state.driver {
-            if driver.end().is_none() {
+            if driver.is_usable() {
                 let driver = driver.clone();
                 state.leave(wait);
                 return Poll::Ready(Ok(driver));

@@ -82,7 +82,7 @@ pub(crate) enum Start<E> {
     QueueFull(QueueFull),
     /// The request cannot be sent; the caller's own error.
     Refused(E),
-    /// The connection has ended; nothing was sent.
+    /// The connection has ended, or has used up its ids; nothing was sent.
     Ended(Error),
 }
 
@@ -125,6 +125,13 @@ impl ClientDriver {
             std::task::ready!(self.poll_table(&mut ticket, cx.waker())).map(drop).into()
         })
         .await
+    }
+
+    /// Whether calls may still be opened on it: it has not ended, and ids are left.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        let state = self.shared().lock();
+        state.end.is_none() && !state.proto.calls.is_exhausted()
     }
 
     /// Why the connection ended, if it has.
@@ -377,7 +384,9 @@ impl ClientShared {
         tracing::debug!(%error, "connection ended");
         state.end = Some(error);
         let mut wakers = Vec::new();
-        let handed_bytes = state.out.sent_offset();
+        // Who has no version in common with us, or another protocol, executed nothing (HS-4).
+        let is_stranger = state.end.as_ref().is_some_and(Error::is_stranger);
+        let handed_bytes = if is_stranger { 0 } else { state.out.sent_offset() };
         let known = LostDisposition { handed_bytes, last_call };
         state.proto.calls.lose_all(known, |token| wakers.extend(token.take()));
         wakers.extend(state.queue.clear());

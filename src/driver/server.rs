@@ -265,7 +265,7 @@ fn accept(shared: &Arc<ServerShared>, proto: &mut ServerConnection, batch: &mut 
     let mut state = shared.lock();
     let routes = shared.dispatch.routes();
     proto.accept(routes.payload(), state.out.pending());
-    state.announced = Some(routes);
+    state.announced = Some(Arc::clone(routes.payload()));
     let flush = state.out.after_append(Eagerness { is_alone: true, threshold_bytes: 0 });
     drop(state);
     shared.flush(flush);

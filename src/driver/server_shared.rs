@@ -14,8 +14,8 @@ use crate::driver::flusher::{FlushHost, release};
 use crate::driver::outbound::{Eagerness, Flush, Outbound, threshold_bytes};
 use crate::driver::signal::Signal;
 use crate::proto::{PendingCalls, PendingEnd};
-use crate::service::{CallScope, Dispatch, Peer, Routes, TableListener};
-use crate::wire::{CallId, FRAME_BYTES_FLOOR, Kind, append_control};
+use crate::service::{CallScope, Dispatch, Peer, TableListener};
+use crate::wire::{CallId, FRAME_BYTES_FLOOR, Kind, TablePayload, append_control};
 
 /// A server's handle to one of its connections.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct ServerState {
     pub(crate) out: Outbound,
     pub(crate) pending: PendingCalls<Option<Waker>>,
     /// The table the client was told last.
-    pub(crate) announced: Option<Arc<Routes>>,
+    pub(crate) announced: Option<Arc<TablePayload>>,
     pub(crate) is_ended: bool,
 }
 
@@ -213,13 +213,14 @@ impl TableListener for ServerShared {
         let mut state = self.lock();
         let Some(announced) = state.announced.clone() else { return };
         let routes = self.dispatch.routes();
-        if state.is_ended || state.out.is_closing() || routes.payload() == announced.payload() {
+        if state.is_ended || state.out.is_closing() || *routes.payload() == announced {
             return;
         }
-        let update = routes.update_from(announced.payload()).to_bytes();
-        let out = state.out.pending();
-        append_control(out, Kind::TABLE_UPDATE, CallId::CONNECTION, &[], &update);
-        state.announced = Some(routes);
+        for update in routes.updates_from(&announced) {
+            let (out, update) = (state.out.pending(), update.to_bytes());
+            append_control(out, Kind::TABLE_UPDATE, CallId::CONNECTION, &[], &update);
+        }
+        state.announced = Some(Arc::clone(routes.payload()));
         let flush = state.out.after_append(Eagerness { is_alone: true, threshold_bytes: 0 });
         drop(state);
         self.flush(flush);

@@ -12,7 +12,8 @@ use crate::wire::{MethodId, MethodRow, TablePayload, VersionRow, table_hash};
 #[derive(Debug)]
 pub(crate) struct Routes {
     methods: Vec<RoutedMethod>,
-    payload: TablePayload,
+    /// Shared with the connections that were told it; they must not hold the handlers.
+    payload: Arc<TablePayload>,
 }
 
 /// All versions of one method.
@@ -54,7 +55,7 @@ impl Routes {
             return Err(RouteError::TooManyVersions { versions, max: versions_max });
         }
         let rows: Vec<MethodRow> = methods.iter().map(RoutedMethod::row).collect();
-        let payload = TablePayload { hash: table_hash(&rows), rows };
+        let payload = Arc::new(TablePayload { hash: table_hash(&rows), rows });
         Ok(Self { methods, payload })
     }
 
@@ -82,22 +83,34 @@ impl Routes {
     }
 
     /// The table as peers are told it.
-    pub(crate) const fn payload(&self) -> &TablePayload {
+    pub(crate) const fn payload(&self) -> &Arc<TablePayload> {
         &self.payload
     }
 
-    /// What a peer that knows `before` must be told to know this table (RT-4).
-    pub(crate) fn update_from(&self, before: &TablePayload) -> TablePayload {
-        let row_of = |table: &TablePayload, id: MethodId| {
-            let at = table.rows.binary_search_by_key(&id, |row| row.method).ok()?;
-            Some(table.rows[at].clone())
+    /// What a peer that knows `before` must be told to know this table, in one update or, where
+    /// that would be over its limits, in two: first what is gone (RT-5).
+    pub(crate) fn updates_from(&self, before: &TablePayload) -> Vec<TablePayload> {
+        let before_row = |id: MethodId| {
+            let at = before.rows.binary_search_by_key(&id, |row| row.method).ok()?;
+            Some(&before.rows[at])
         };
-        let changed = |row: &&MethodRow| row_of(before, row.method).as_ref() != Some(*row);
-        let mut rows: Vec<MethodRow> = self.payload.rows.iter().filter(changed).cloned().collect();
-        let gone = before.rows.iter().filter(|row| self.method(row.method).is_none());
-        rows.extend(gone.map(|row| MethodRow { versions: Vec::new(), ..row.clone() }));
-        rows.sort_by_key(|row| row.method);
-        TablePayload { hash: self.payload.hash, rows }
+        let changed = self.payload.rows.iter().filter(|row| before_row(row.method) != Some(*row));
+        let mut rows: Vec<MethodRow> = changed.cloned().collect();
+        let is_gone = |row: &&MethodRow| self.method(row.method).is_none();
+        let removal =
+            |row: &MethodRow| MethodRow { method: row.method, ceiling: 0, versions: Vec::new() };
+        let gone: Vec<MethodRow> = before.rows.iter().filter(is_gone).map(removal).collect();
+        let mut updates = Vec::new();
+        if rows.len() + gone.len() > TablePayload::METHODS_MAX {
+            let kept: Vec<MethodRow> =
+                before.rows.iter().filter(|row| !is_gone(row)).cloned().collect();
+            updates.push(TablePayload { hash: table_hash(&kept), rows: gone });
+        } else {
+            rows.extend(gone);
+            rows.sort_by_key(|row| row.method);
+        }
+        updates.push(TablePayload { hash: self.payload.hash, rows });
+        updates
     }
 }
 
