@@ -40,6 +40,8 @@ publish = false
 
 [dependencies]
 serde = { version = "1", features = ["derive"] }
+# The codec of its own that the crate without features brings.
+serde_json = "1"
 switchback = { version = "=$version", default-features = $2 }
 # Only what \`main\` needs: a feature that the package forgot must not come from here.
 tokio = { version = "1", default-features = false, features = ["macros", "rt"] }
