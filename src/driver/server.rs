@@ -95,8 +95,8 @@ impl ServerReader {
             }
             if let Some(end) = &self.end {
                 let end = end.clone();
-                if self.shared.lock().out.is_failed() {
-                    return Poll::Ready(end);
+                if !self.proto.is_greeted() {
+                    return Poll::Ready(end); // Nothing was said that could be lost on its way.
                 }
                 let is_over =
                     self.poll_timer(cx).is_ready() || self.input.poll_discard(cx).is_ready();
