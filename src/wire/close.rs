@@ -1,6 +1,6 @@
 //! CLOSE: why a connection ends, told to the other side.
 //!
-//! `reason:2 last_call:4 detail` (LD-3). The layout is the same in every protocol version.
+//! `reason:2 last_call:4 | detail` (LD-2). The layout is the same in every protocol version.
 
 use crate::wire::CallId;
 
