@@ -43,8 +43,8 @@ pub use preface::{Preface, PrefaceError, VersionRange};
 pub use status::{Code, Disposition};
 pub(crate) use table::table_hash;
 pub use table::{MethodId, MethodRow, TableError, TablePayload, VersionRow};
-pub use tlv::{Tlv, TlvError, TlvRule, Tlvs, check_tlvs, push_tlv};
 pub(crate) use tlv::is_codec_list;
+pub use tlv::{Tlv, TlvError, TlvRule, Tlvs, check_tlvs, push_tlv};
 pub use tlv::{request_keys, response_keys};
 
 /// Bytes of every frame's header.

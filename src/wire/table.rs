@@ -3,7 +3,7 @@
 //! `hash:8 count:2`, then per method `method:4 ceiling:2 n:1` and n times
 //! `version:2 fingerprint:8` (RT-3). The same layout serves TABLE and TABLE_UPDATE.
 //!
-//! Invariants: methods ascend by id, versions ascend within a method; at most 2,048 methods and
+//! Invariants (RT-3): methods ascend by id, versions ascend within a method; at most 2,048 methods and
 //! 4,096 versions, so that a table always fits a frame of 65,536 bytes.
 
 use crate::util::fnv64;
@@ -59,7 +59,7 @@ impl MethodRow {
     /// Versions of one method, at most.
     pub const VERSIONS_MAX: usize = 64;
 
-    /// Whether `version` may be called now: listed and not above the ceiling (RT-5).
+    /// Whether `version` may be called now: listed and not above the ceiling (CA-4).
     #[must_use]
     pub fn is_callable(&self, version: u16) -> bool {
         version <= self.ceiling && self.versions.iter().any(|row| row.version == version)
@@ -101,7 +101,7 @@ impl TablePayload {
     /// Reads a payload. Whether the hash fits is for the caller to check.
     ///
     /// # Errors
-    /// [`TableError::Malformed`].
+    /// [`TableError::Malformed`] (RT-3).
     pub fn parse(payload: &[u8]) -> Result<Self, TableError> {
         let mut cursor = Cursor::new(payload);
         let (Some(hash), Some(count)) = (cursor.u64(), cursor.u16()) else {
@@ -138,7 +138,7 @@ impl TablePayload {
     }
 }
 
-/// The hash of a full table with these rows.
+/// The hash of a full table with these rows (RT-3).
 pub(crate) fn table_hash(rows: &[MethodRow]) -> u64 {
     let mut bytes = Vec::new();
     push_rows(&mut bytes, rows);
