@@ -76,8 +76,7 @@ impl KnownTable {
     /// What the server says of one method.
     #[must_use]
     pub fn row(&self, method: MethodId) -> Option<&MethodRow> {
-        let at = self.0.rows.binary_search_by_key(&method, |row| row.method).ok()?;
-        Some(&self.0.rows[at])
+        self.0.row(method)
     }
 
     /// The table's hash.

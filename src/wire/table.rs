@@ -129,6 +129,37 @@ impl TablePayload {
         Ok(Self { hash, rows })
     }
 
+    /// The updates that make this table out of `before`, in order: none when they are the same,
+    /// two when all the changes do not fit one (RT-5).
+    #[must_use]
+    pub fn updates_from(&self, before: &Self) -> Vec<Self> {
+        let mut gone: Vec<MethodRow> = Vec::new();
+        for row in before.rows.iter().filter(|row| self.row(row.method).is_none()) {
+            gone.push(MethodRow { method: row.method, ceiling: 0, versions: Vec::new() });
+        }
+        let changed = |row: &&MethodRow| before.row(row.method) != Some(*row);
+        let mut rows: Vec<MethodRow> = self.rows.iter().filter(changed).cloned().collect();
+        if gone.is_empty() && rows.is_empty() {
+            return Vec::new();
+        }
+        if gone.len() + rows.len() <= Self::METHODS_MAX {
+            rows.append(&mut gone);
+            rows.sort_by_key(|row| row.method);
+            return vec![Self { hash: self.hash, rows }];
+        }
+        // First what goes, so that no table on the way is over its limits.
+        let kept = before.rows.iter().filter(|row| self.row(row.method).is_some());
+        let kept: Vec<MethodRow> = kept.cloned().collect();
+        vec![Self { hash: table_hash(&kept), rows: gone }, Self { hash: self.hash, rows }]
+    }
+
+    /// The row of one method.
+    #[must_use]
+    pub fn row(&self, method: MethodId) -> Option<&MethodRow> {
+        let at = self.rows.binary_search_by_key(&method, |row| row.method).ok()?;
+        Some(&self.rows[at])
+    }
+
     /// The payload as sent.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
