@@ -205,7 +205,7 @@ impl<T: Default> CallTable<T> {
 
     /// The owner's token of a call that is still owned.
     pub fn token_mut(&mut self, id: CallId) -> Option<&mut T> {
-        self.slot_mut(id).map(|slot| &mut slot.token)
+        self.slot_mut(id).filter(|slot| slot.owned).map(|slot| &mut slot.token)
     }
 
     /// The owner gives the call up. Its place is held until the peer has answered (CA-12).
@@ -380,3 +380,42 @@ const fn slot_of(id: u32, mask: usize) -> usize {
 const SLOTS_MIN: usize = 16;
 /// A slot's reply buffer keeps this much; larger answers give theirs away.
 const REPLY_BYTES_KEPT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The last id there is can be given; after it none is, and the table says so.
+    #[test]
+    fn ca_1_gives_every_id_up_to_the_last() {
+        let mut calls = CallTable::<u32>::new(8);
+        calls.next = Some(u32::MAX - 2);
+        let deadline = Instant::now();
+        let ids: Vec<u32> =
+            std::iter::from_fn(|| calls.open(deadline, 0, 0)).map(|opened| opened.id.0).collect();
+
+        assert_eq!(ids, [u32::MAX - 2, u32::MAX]);
+        assert!(calls.is_exhausted());
+        assert_eq!(calls.room(), 6);
+    }
+
+    /// An id whose slot is busy is skipped; when only such ids are left, none is left.
+    #[test]
+    fn ca_1_skips_ids_of_busy_slots() {
+        let mut calls = CallTable::<u32>::new(8);
+        let deadline = Instant::now();
+        let first = calls.open(deadline, 0, 0).map(|opened| opened.id);
+        assert_eq!(first, Some(CallId(1)));
+        calls.next = Some(1 + 2 * SLOTS_MIN as u32);
+
+        let second = calls.open(deadline, 0, 0).map(|opened| opened.id);
+        assert_eq!(second, Some(CallId(3 + 2 * SLOTS_MIN as u32)));
+
+        calls.next = Some(u32::MAX);
+        let last = calls.open(deadline, 0, 0).map(|opened| opened.id);
+        assert_eq!(last, Some(CallId(u32::MAX)));
+        calls.next = Some(u32::MAX);
+        assert_eq!(calls.open(deadline, 0, 0), None, "its slot is busy and no id is above it");
+        assert!(calls.is_exhausted());
+    }
+}
