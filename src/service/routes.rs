@@ -59,7 +59,7 @@ impl Routes {
         Ok(Self { methods, payload })
     }
 
-    /// The handler for a request (RT-5).
+    /// The handler for a request: checks 6 and 7 of CA-3 (CA-4, RT-8).
     pub(crate) fn lookup(&self, id: MethodId, version: u16) -> Lookup<'_> {
         let Some(method) = self.method(id) else {
             return Lookup::Unknown;
@@ -115,7 +115,7 @@ impl Routes {
 }
 
 impl RoutedMethod {
-    /// The versions that may be called now, ascending.
+    /// The versions that may be called now, ascending (CA-4).
     pub(crate) fn callable(&self) -> Vec<u16> {
         let versions = self.entries.iter().map(|entry| entry.method.version);
         versions.filter(|version| *version <= self.ceiling).collect()
