@@ -406,10 +406,11 @@ mod tests {
         let deadline = Instant::now();
         let first = calls.open(deadline, 0, 0).map(|opened| opened.id);
         assert_eq!(first, Some(CallId(1)));
-        calls.next = Some(1 + 2 * SLOTS_MIN as u32);
+        assert_eq!(calls.slots.len(), 16);
+        calls.next = Some(33);
 
         let second = calls.open(deadline, 0, 0).map(|opened| opened.id);
-        assert_eq!(second, Some(CallId(3 + 2 * SLOTS_MIN as u32)));
+        assert_eq!(second, Some(CallId(35)));
 
         calls.next = Some(u32::MAX);
         let last = calls.open(deadline, 0, 0).map(|opened| opened.id);

@@ -185,7 +185,7 @@ impl<T: Default> ClientConnection<T> {
         // CA-11
         self.calls.set_calls_max(ack.calls_max.min(self.limits.calls_max) as usize);
         self.state = State::Table;
-        // What HELLO named is still held: the cache changes with the connection's table only (RT-4).
+        // What HELLO named is still held: the cache changes with the table only (RT-4).
         if let Some(table) = self.cache.find(ack.table) {
             self.table = Some(table);
             self.state = State::Open;
@@ -197,7 +197,7 @@ impl<T: Default> ClientConnection<T> {
     /// The table that HELLO_ACK announced, and no other (RT-4).
     fn handle_table(&mut self, payload: TablePayload) -> Result<ClientEvent<'_, T>, Violation> {
         let table = KnownTable::new(payload)?;
-        let named = self.server.as_ref().map_or(table.hash(), |ack| ack.table);
+        let named = self.server.as_ref().map_or_else(|| table.hash(), |ack| ack.table);
         if table.hash() != named {
             return Err(TableError::Hash { computed: table.hash(), named }.into());
         }

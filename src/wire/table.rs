@@ -3,8 +3,8 @@
 //! `hash:8 count:2`, then per method `method:4 ceiling:2 n:1` and n times
 //! `version:2 fingerprint:8` (RT-3). The same layout serves TABLE and TABLE_UPDATE.
 //!
-//! Invariants (RT-3): methods ascend by id, versions ascend within a method; at most 2,048 methods and
-//! 4,096 versions, so that a table always fits a frame of 65,536 bytes.
+//! Invariants (RT-3): methods ascend by id, versions ascend within a method; at most 2,048 methods
+//! and 4,096 versions, so that a table always fits a frame of 65,536 bytes.
 
 use crate::util::fnv64;
 use crate::wire::cursor::Cursor;

@@ -1,11 +1,10 @@
-//! The client's table of calls and the server's calls in flight, each against a model.
+//! The client's table of calls, rule by rule and against a model.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use switchback::proto::{CallOutcome, CallTable, Cancelled, LostDisposition, PendingCalls};
-use switchback::proto::{PendingEnd, Violation};
+use switchback::proto::{CallOutcome, CallTable, Cancelled, LostDisposition, Violation};
 use switchback::wire::{CallId, Code, Disposition, Response};
 
 use crate::spec::bytes::{Parts, RESPONSE};
@@ -354,86 +353,10 @@ proptest! {
             model.step(&mut table, step);
         }
 
-        while let Some(id) = model.pick(0) {
-            let was = model.calls[&id].clone();
+        for _ in 0..model.calls.len() {
             model.step(&mut table, &Step::Answer { pick: 0, payload: 3 });
-            model.step(&mut table, if was.is_owed { &Step::Take { pick: 0 } } else { &Step::Cancel { pick: 0 } });
+            model.step(&mut table, &Step::Cancel { pick: 0 });
         }
         prop_assert_eq!((table.busy(), table.room()), (0, model.calls_max));
     }
-
-    /// The server's calls in flight: the first reason to end stands and is told once; what is due
-    /// is asked to end, never early; a call stays until it is removed.
-    #[test]
-    fn ca_12_pending_calls_are_their_model(
-        steps in proptest::collection::vec((0_u8..6, 0_u32..40, 0_u64..60), 1..200),
-    ) {
-        let begin = Instant::now();
-        let mut pending = PendingCalls::<u32>::new();
-        let mut model = BTreeMap::<u32, (Instant, Option<PendingEnd>)>::new();
-        for (what, id, seconds) in steps {
-            let at = begin + Duration::from_secs(seconds);
-            let mut asked = Vec::new();
-            match what {
-                0 | 1 => if let std::collections::btree_map::Entry::Vacant(entry) = model.entry(id) {
-                    entry.insert((at, None));
-                    pending.insert(CallId(id), at, id);
-                },
-                2 => {
-                    pending.remove(CallId(id));
-                    model.remove(&id);
-                }
-                3 => {
-                    let first = model.get_mut(&id).filter(|call| call.1.is_none());
-                    let told = pending.end(CallId(id), PendingEnd::Cancelled).map(|token| *token);
-                    prop_assert_eq!(told, first.is_some().then_some(id));
-                    if let Some(call) = first {
-                        call.1 = Some(PendingEnd::Cancelled);
-                    }
-                }
-                4 => {
-                    pending.expire(at, |token| asked.push(*token));
-                    let due = model.iter_mut().filter(|(_, call)| call.1.is_none() && call.0 <= at);
-                    let due: Vec<u32> = due.map(|(id, call)| {
-                        call.1 = Some(PendingEnd::Expired);
-                        *id
-                    }).collect();
-                    prop_assert_eq!(asked, due);
-                }
-                _ if seconds == 0 => {
-                    pending.end_all(|token| asked.push(*token));
-                    let rest = model.iter_mut().filter(|(_, call)| call.1.is_none());
-                    let rest: Vec<u32> = rest.map(|(id, call)| {
-                        call.1 = Some(PendingEnd::Cancelled);
-                        *id
-                    }).collect();
-                    prop_assert_eq!(asked, rest, "LD-6");
-                }
-                _ => {}
-            }
-            prop_assert_eq!((pending.len(), pending.is_empty()), (model.len(), model.is_empty()));
-            for (id, (_, end)) in &model {
-                prop_assert_eq!(pending.is_ended(CallId(*id)), *end);
-            }
-            let first = model.values().filter(|call| call.1.is_none()).map(|call| call.0).min();
-            if let Some(first) = first {
-                prop_assert!(pending.next_deadline().is_some_and(|at| at <= first));
-            }
-        }
-    }
-}
-
-/// The end of a connection asks every running call to end, once.
-#[test]
-fn ld_6_the_end_of_a_connection_cancels_its_calls() {
-    let mut pending = PendingCalls::new();
-    for id in [1, 5, 9] {
-        pending.insert(CallId(id), later(60), id);
-    }
-    pending.end(CallId(5), PendingEnd::Expired);
-    let mut asked = Vec::new();
-    pending.end_all(|token| asked.push(*token));
-    assert_eq!(asked, [1, 9]);
-    assert_eq!(pending.is_ended(CallId(5)), Some(PendingEnd::Expired), "the first reason stands");
-    assert_eq!(pending.len(), 3, "they stay until they have ended");
 }

@@ -39,14 +39,14 @@ impl Script {
     }
 
     /// A client's frames go out, one line each, and the server sees these events.
-    fn to_server(&mut self, whats: &[&str], events: &[&str]) {
+    fn client_says(&mut self, whats: &[&str], events: &[&str]) {
         let bytes = std::mem::take(&mut self.client.out);
         self.lines("client", whats, &bytes);
         assert_eq!(self.server.feed(&bytes).expect("a sound client"), events);
     }
 
     /// A server's frames go out, one line each, and the client sees these events.
-    fn to_client(&mut self, whats: &[&str], events: &[&str]) {
+    fn server_says(&mut self, whats: &[&str], events: &[&str]) {
         let bytes = std::mem::take(&mut self.server.out);
         self.lines("server", whats, &bytes);
         assert_eq!(self.client.feed(&bytes).expect("a sound server"), events);
@@ -145,8 +145,8 @@ fn answered(status: Code, disposition: Disposition, codec: u8, ext_len: usize) -
 #[test]
 fn the_worked_example_is_spoken_to_the_byte() {
     let mut script = Script::new();
-    script.to_server(&["preface", "HELLO"], &["preface", "hello"]);
-    script.to_client(&["preface", "HELLO_ACK", "TABLE"], &["preface", "accepted", "table"]);
+    script.client_says(&["preface", "HELLO"], &["preface", "hello"]);
+    script.server_says(&["preface", "HELLO_ACK", "TABLE"], &["preface", "accepted", "table"]);
 
     let transfer = MethodId::of("bank.Ledger/transfer");
     let payloads: [(u16, u32, &[u8]); 2] = [
@@ -155,15 +155,15 @@ fn the_worked_example_is_spoken_to_the_byte() {
     ];
     let both = |tenant| Call { method: transfer, timeout_ms: 10_000, versions: &payloads, tenant };
     let call = script.request(&both(b"acme"));
-    script.to_server(&["REQUEST: transfer, version 2"], &["request 1"]);
+    script.client_says(&["REQUEST: transfer, version 2"], &["request 1"]);
     script.respond(call, Code::OK, Disposition::Processed, &[], b"\x29\xfb\x57\x02");
-    script.to_client(&["RESPONSE: OK"], &["answered 7"]);
+    script.server_says(&["RESPONSE: OK"], &["answered 7"]);
     let ok = answered(Code::OK, Disposition::Processed, 1, 0);
     assert_eq!(script.take(call), (ok, b"\x29\xfb\x57\x02".to_vec()));
 
     // The ceiling falls while a call is on its way; the client goes on with version 1.
     let call = script.request(&both(b""));
-    script.to_server(&["REQUEST: transfer, version 2"], &["request 3"]);
+    script.client_says(&["REQUEST: transfer, version 2"], &["request 3"]);
     let lowered = named_table("ceiling_lowered");
     for update in lowered.updates_from(&script.server.table.clone()) {
         let payload = update.to_bytes();
@@ -173,16 +173,17 @@ fn the_worked_example_is_spoken_to_the_byte() {
     let mut ext = Vec::new();
     push_tlv(&mut ext, response_keys::VERSIONS, &[0, 1]);
     script.respond(call, Code::UNSUPPORTED_VERSION, Disposition::NotProcessed, &ext, &[]);
-    script.to_client(&["TABLE_UPDATE", "RESPONSE: UNSUPPORTED_VERSION"], &["table", "answered 7"]);
+    script
+        .server_says(&["TABLE_UPDATE", "RESPONSE: UNSUPPORTED_VERSION"], &["table", "answered 7"]);
     assert_eq!(script.client.connection.table().map(|table| table.hash()), Some(lowered.hash));
     let (outcome, reply) = script.take(call);
     assert_eq!(outcome, answered(Code::UNSUPPORTED_VERSION, Disposition::NotProcessed, 0, 6));
     assert_eq!(Tlvs::new(&reply).find(response_keys::VERSIONS), Some(&[0, 1][..]));
 
     let call = script.request(&Call { timeout_ms: 9998, ..both(b"") });
-    script.to_server(&["REQUEST: the same call again, version 1"], &["request 5"]);
+    script.client_says(&["REQUEST: the same call again, version 1"], &["request 5"]);
     script.respond(call, Code::OK, Disposition::Processed, &[], b"\x2a");
-    script.to_client(&["RESPONSE: OK"], &["answered 7"]);
+    script.server_says(&["RESPONSE: OK"], &["answered 7"]);
     assert_eq!(script.take(call), (ok, b"\x2a".to_vec()));
     the_end(script);
 }
@@ -197,24 +198,24 @@ fn the_end(mut script: Script) {
         versions: &versions,
         tenant: b"",
     });
-    script.to_server(&["REQUEST: balance, version 1"], &["request 7"]);
+    script.client_says(&["REQUEST: balance, version 1"], &["request 7"]);
     assert_eq!(script.client.connection.calls.cancel(call), Cancelled::TellPeer);
     append_control(&mut script.client.out, Kind::CANCEL, call, &[], &[]);
-    script.to_server(&["CANCEL"], &["cancel 7"]);
+    script.client_says(&["CANCEL"], &["cancel 7"]);
     assert_eq!(script.client.connection.calls.busy(), 1, "the slot is held");
     script.respond(call, Code::CANCELLED, Disposition::Maybe, &[], &[]);
-    script.to_client(&["RESPONSE: CANCELLED"], &["freed"]);
+    script.server_says(&["RESPONSE: CANCELLED"], &["freed"]);
     assert_eq!(script.client.connection.calls.busy(), 0);
 
     let out = &mut script.server.out;
     append_control(out, Kind::PING, CallId::CONNECTION, &[], &[0, 1, 2, 3, 4, 5, 6, 7]);
-    script.to_client(&["PING"], &["nothing"]);
-    script.to_server(&["PONG"], &["nothing"]);
+    script.server_says(&["PING"], &["nothing"]);
+    script.client_says(&["PONG"], &["nothing"]);
 
     let last_call = script.server.connection.last_call();
     let detail = "shutting down";
     let close = Close { reason: CloseReason::SHUTDOWN, last_call, detail };
     close.append(&mut script.server.out);
-    script.to_client(&["CLOSE: SHUTDOWN"], &["closed SHUTDOWN 7 shutting down"]);
+    script.server_says(&["CLOSE: SHUTDOWN"], &["closed SHUTDOWN 7 shutting down"]);
     assert_eq!(script.at, script.lines.len(), "every line was spoken");
 }

@@ -2,6 +2,7 @@
 //! and through the tokio codec.
 
 use bytes::BytesMut;
+use proptest::prelude::*;
 use serde_json::Value;
 use switchback::transport::{CodecError, FrameCodec};
 use switchback::wire::{DecodeError, Decoder, FRAME_BYTES_DEFAULT, Frame, RawFrame};
@@ -179,9 +180,9 @@ fn fr_2_reports_the_first_fault() {
     assert_eq!(seen(&spoilt[..15]), Seen::Incomplete);
     assert_eq!(seen(&spoilt[..16]), Seen::Closed("HEAD_CRC"));
     assert_eq!(seen(&all.build()[..16]), Seen::Closed("FRAME_TOO_LARGE"));
-    let kind = all.clone().body_len(3);
+    let kind = all.body_len(3);
     assert_eq!(seen(&kind.build()[..16]), Seen::Closed("UNKNOWN_KIND"));
-    let mut flags = kind.clone();
+    let mut flags = kind;
     flags.kind = 0x93;
     assert_eq!(seen(&flags.build()[..16]), Seen::Closed("UNKNOWN_FLAG"));
     assert_eq!(seen(&flags.flags(0x0f).build()[..16]), Seen::Closed("MALFORMED"));
@@ -283,5 +284,52 @@ fn fr_8_closes_on_unknown_high_flags() {
                 assert_eq!(seen, Seen::Closed("UNKNOWN_FLAG"), "kind {kind:#04x}");
             }
         }
+    }
+}
+
+/// Every whole frame in a stream that arrives in pieces, and what ended it.
+fn read_stream(bytes: &[u8], cuts: &[usize]) -> (Vec<Vec<u8>>, Option<DecodeError>) {
+    let (mut decoder, mut carry, mut frames) = (Decoder::new(65_536), Vec::new(), Vec::new());
+    let mut begin = 0;
+    for end in cuts.iter().copied().chain([bytes.len()]) {
+        carry.extend_from_slice(&bytes[begin..end]);
+        begin = end;
+        loop {
+            match decoder.decode(&carry) {
+                Ok(Some((raw, used))) => {
+                    frames.push(raw.bytes.to_vec());
+                    carry.drain(..used);
+                }
+                Ok(None) => break,
+                Err(error) => return (frames, Some(error)),
+            }
+        }
+    }
+    (frames, None)
+}
+
+proptest! {
+    /// A stream of many frames, one of which may be damaged, is read alike however it is cut.
+    #[test]
+    fn fr_6_a_stream_is_read_alike_however_it_is_cut(
+        payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 1..12),
+        damaged in proptest::option::of(any::<proptest::sample::Index>()),
+        cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..40),
+    ) {
+        let sent: Vec<Vec<u8>> =
+            payloads.iter().map(|payload| Parts::sound(REQUEST).payload(payload).build()).collect();
+        let mut bytes = sent.concat();
+        let bit = damaged.map(|at| at.index(bytes.len() * 8));
+        if let Some(bit) = bit {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        let mut cuts: Vec<usize> = cuts.iter().map(|at| at.index(bytes.len())).collect();
+        cuts.sort_unstable();
+
+        let (frames, error) = read_stream(&bytes, &[]);
+        prop_assert_eq!(read_stream(&bytes, &cuts), (frames.clone(), error));
+        prop_assert_eq!(error.is_some(), bit.is_some());
+        prop_assert_eq!(&sent[..frames.len()], &frames[..]);
+        prop_assert!(bit.is_some() || frames.len() == sent.len());
     }
 }

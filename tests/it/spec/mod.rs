@@ -11,6 +11,7 @@ mod fields;
 mod frames;
 mod handshake;
 mod peers;
+mod pending;
 mod prefaces;
 mod queue;
 mod status;

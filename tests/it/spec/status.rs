@@ -23,7 +23,7 @@ fn st_1_numbers_that_are_not_known_are_kept() {
         assert_eq!(fields["status"], number);
         let code = Code::from_u16(number);
         assert_eq!(code.as_u16(), number);
-        let expected = code.name().map_or(format!("status {number}"), str::to_owned);
+        let expected = code.name().map_or_else(|| format!("status {number}"), str::to_owned);
         assert_eq!(code.to_string(), expected);
     }
     assert_eq!(Code::from_u16(16).name(), None);
@@ -123,7 +123,9 @@ proptest! {
         payload in proptest::collection::vec(any::<u8>(), 0..2000),
     ) {
         let method = MethodId(method);
-        let fields = RequestFields { method, version, codec, attempt_priority, timeout_ms, fingerprint };
+        let fields = RequestFields {
+            method, version, codec, attempt_priority, timeout_ms, fingerprint,
+        };
         let mut out = Vec::new();
         let start = begin_request(&mut out, &fields);
         let ext_at = out.len();
@@ -153,7 +155,8 @@ proptest! {
         (reason, last_call) in any::<(u16, u32)>(),
         detail in "\\PC{0,300}",
     ) {
-        let close = Close { reason: CloseReason(reason), last_call: CallId(last_call), detail: &detail };
+        let (reason, last_call) = (CloseReason(reason), CallId(last_call));
+        let close = Close { reason, last_call, detail: &detail };
         let mut out = Vec::new();
         close.append(&mut out);
         let (raw, _) = Decoder::new(65_536).decode(&out).expect("sound").expect("whole");

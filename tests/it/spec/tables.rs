@@ -114,7 +114,7 @@ fn rt_3_the_largest_table_fits_65536_bytes() {
     let (raw, _) = Decoder::new(65_536).decode(&out).expect("it fits").expect("it is whole");
     assert_eq!(Frame::parse(raw), Ok(Frame::Table(largest.clone())));
 
-    let mut more = largest.clone();
+    let mut more = largest;
     more.rows[0].versions = table(&[(0, 65_535, &[1, 2, 3])]).rows[0].versions.clone();
     more.hash = fnv64(&more.to_bytes()[8..]);
     let mut client = Client::accepted(&more);
@@ -288,7 +288,8 @@ proptest! {
                 let seen = client.feed(&frame(TABLE_UPDATE, &update.to_bytes()));
                 prop_assert_eq!(seen, Ok(vec!["table".to_owned()]));
             }
-            prop_assert_eq!(client.connection.table().map(|table| table.hash()), Some(pair[1].hash));
+            let table = client.connection.table();
+            prop_assert_eq!(table.map(|table| table.hash()), Some(pair[1].hash));
             prop_assert_eq!(TablePayload::parse(&pair[1].to_bytes()), Ok(pair[1].clone()));
         }
     }
