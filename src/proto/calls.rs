@@ -385,12 +385,17 @@ const REPLY_BYTES_KEPT: usize = 1024;
 mod tests {
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "an Instant has no other origin")]
+    fn deadline() -> Instant {
+        Instant::now()
+    }
+
     /// The last id there is can be given; after it none is, and the table says so.
     #[test]
     fn ca_1_gives_every_id_up_to_the_last() {
         let mut calls = CallTable::<u32>::new(8);
         calls.next = Some(u32::MAX - 2);
-        let deadline = Instant::now();
+        let deadline = deadline();
         let ids: Vec<u32> =
             std::iter::from_fn(|| calls.open(deadline, 0, 0)).map(|opened| opened.id.0).collect();
 
@@ -403,7 +408,7 @@ mod tests {
     #[test]
     fn ca_1_skips_ids_of_busy_slots() {
         let mut calls = CallTable::<u32>::new(8);
-        let deadline = Instant::now();
+        let deadline = deadline();
         let first = calls.open(deadline, 0, 0).map(|opened| opened.id);
         assert_eq!(first, Some(CallId(1)));
         assert_eq!(calls.slots.len(), 16);

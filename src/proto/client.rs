@@ -135,12 +135,12 @@ impl<T: Default> ClientConnection<T> {
                 Ok(token.map_or(ClientEvent::Freed, ClientEvent::Answered))
             }
             (State::Table | State::Open, Frame::Ping(echo)) => Ok(ClientEvent::Ping(echo)), // LD-1
-            (State::Table | State::Open, Frame::Pong(_)) => Ok(ClientEvent::Nothing), // LD-1
-            (_, _) => Err(out_of_turn(kind, "a client does not expect it in this state")), // FR-12
+            (State::Table | State::Open, Frame::Pong(_)) => Ok(ClientEvent::Nothing),       // LD-1
+            (_, _) => Err(out_of_turn(kind, "a client does not expect it in this state")),  // FR-12
         }
     }
 
-    /// The server's table; `None` until it is known.
+    /// The server's table; `None` until it is known, and some calls wait for that (RT-7).
     #[must_use]
     pub const fn table(&self) -> Option<&Arc<KnownTable>> {
         self.table.as_ref()

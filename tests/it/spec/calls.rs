@@ -8,6 +8,7 @@ use switchback::proto::{CallOutcome, CallTable, Cancelled, LostDisposition, Viol
 use switchback::wire::{CallId, Code, Disposition, Response};
 
 use crate::spec::bytes::{Parts, RESPONSE};
+use crate::spec::now;
 use crate::spec::peers::{Client, reason, table};
 
 fn response(call: CallId, payload: &[u8]) -> Response<'_> {
@@ -25,7 +26,7 @@ fn ok() -> CallOutcome {
 }
 
 fn later(seconds: u64) -> Instant {
-    Instant::now() + Duration::from_secs(seconds)
+    now() + Duration::from_secs(seconds)
 }
 
 /// A RESPONSE that nobody waits for closes with PROTOCOL: never sent, or answered already.
@@ -348,7 +349,7 @@ proptest! {
     fn ca_1_ca_2_the_call_table_is_its_model(steps in steps(), calls_max in 1_usize..40) {
         let mut table = CallTable::<u32>::new(calls_max);
         let calls = BTreeMap::new();
-        let mut model = Model { begin: Instant::now(), calls, calls_max, last: 0, opened: 0 };
+        let mut model = Model { begin: now(), calls, calls_max, last: 0, opened: 0 };
         for step in &steps {
             model.step(&mut table, step);
         }

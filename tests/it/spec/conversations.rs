@@ -1,6 +1,6 @@
 //! `conversations.json`: the worked example, spoken by both state machines, byte by byte.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use switchback::proto::{CallOutcome, Cancelled, TableCache, VersionChoice};
@@ -10,6 +10,7 @@ use switchback::wire::{
 };
 use switchback::wire::{finish_frame, push_tlv, response_keys, seal_frame};
 
+use crate::spec::now;
 use crate::spec::peers::{Client, Server, client_limits, server_limits};
 use crate::spec::{list, text, unhex, vectors};
 
@@ -90,7 +91,7 @@ impl Script {
         }
         out.extend_from_slice(known.2);
         finish_frame(out, start, ext_len, 65_536).expect("small");
-        let deadline = Instant::now() + Duration::from_millis(call.timeout_ms.into());
+        let deadline = now() + Duration::from_millis(call.timeout_ms.into());
         let opened = self.client.connection.calls.open(deadline, 0, 7).expect("there is room");
         seal_frame(&mut out[start.index()..], opened.id);
         opened.id
@@ -209,7 +210,9 @@ fn the_end(mut script: Script) {
 
     let out = &mut script.server.out;
     append_control(out, Kind::PING, CallId::CONNECTION, &[], &[0, 1, 2, 3, 4, 5, 6, 7]);
-    script.server_says(&["PING"], &["nothing"]);
+    script.server_says(&["PING"], &["ping [0, 1, 2, 3, 4, 5, 6, 7]"]);
+    let out = &mut script.client.out;
+    append_control(out, Kind::PONG, CallId::CONNECTION, &[], &[0, 1, 2, 3, 4, 5, 6, 7]);
     script.client_says(&["PONG"], &["nothing"]);
 
     let last_call = script.server.connection.last_call();

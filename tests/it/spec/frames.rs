@@ -95,7 +95,7 @@ fn limit_of(vector: &Value) -> u32 {
 
 /// Every valid frame decodes to its fields, alone and with another frame behind it.
 #[test]
-fn valid_frames_decode_to_their_fields() {
+fn fr_1_valid_frames_decode_to_their_fields() {
     for vector in list(&vectors("frames.json"), "valid") {
         let (name, mut bytes) = (text(vector, "name"), unhex(&vector["hex"]));
         let expected = Seen::Frame(vector["frame"].clone(), bytes.len());
@@ -108,7 +108,7 @@ fn valid_frames_decode_to_their_fields() {
 
 /// The fields of every frame that a sender writes encode to its bytes.
 #[test]
-fn canonical_frames_encode_to_their_bytes() {
+fn fr_1_canonical_frames_encode_to_their_bytes() {
     let mut encoded = 0;
     for vector in list(&vectors("frames.json"), "valid") {
         if vector["canonical"] == Value::Bool(false) {

@@ -5,6 +5,7 @@ use switchback::proto::{ServerConnection, TableCache};
 use switchback::wire::{CallId, Decoder, Frame, Hello, HelloAck, Kind, append_control};
 
 use crate::spec::bytes::{HELLO_ACK, PONG, Parts, REQUEST, fnv64, tlv};
+use crate::spec::now;
 use crate::spec::peers::table;
 use crate::spec::peers::{Client, PREFACE, Server, ack_for, client_limits, reason, server_limits};
 
@@ -98,7 +99,7 @@ fn hs_7_the_transcript_covers_preface_and_hello() {
 #[test]
 fn hs_8_sends_at_most_64_requests_before_hello_ack() {
     let mut client = Client::new(client_limits(), TableCache::default());
-    let deadline = std::time::Instant::now();
+    let deadline = now();
     for _ in 0..64 {
         client.call(1);
     }
@@ -131,7 +132,7 @@ fn ca_11_keeps_to_the_calls_that_the_server_accepts() {
     client.feed(&[&PREFACE[..], &ack.build()].concat()).expect("calls_max 4");
     assert_eq!(client.connection.calls.room(), 1);
     client.call(1);
-    assert_eq!(client.connection.calls.open(std::time::Instant::now(), 0, 1), None);
+    assert_eq!(client.connection.calls.open(now(), 0, 1), None);
 
     // The server allows more than this client wants.
     let mut limits = client_limits();

@@ -1,12 +1,13 @@
 //! Both state machines with what feeds them, for tests: bytes in, a line per event and bytes out.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use switchback::proto::{ClientConnection, ClientEvent, ClientLimits, Inbound, Input, TableCache};
 use switchback::proto::{ServerConnection, ServerEvent, ServerLimits, Violation};
 use switchback::wire::{CallId, MethodId, MethodRow, TablePayload, VersionRange, VersionRow};
 
 use crate::spec::bytes::{HELLO, HELLO_ACK, Parts, fnv64, tlv};
+use crate::spec::now;
 
 /// A server's connection, as far as the wire goes.
 pub(crate) struct Server {
@@ -99,7 +100,7 @@ impl Client {
 
     /// Opens a call that ends in a minute.
     pub(crate) fn call(&mut self, token: u32) -> CallId {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = now() + Duration::from_secs(60);
         self.connection.calls.open(deadline, 0, token).expect("there is room").id
     }
 
@@ -113,12 +114,13 @@ impl Client {
                     self.connection.handle_preface(preface)?;
                     "preface".to_owned()
                 }
-                Input::Frame(raw) => match self.connection.handle_frame(raw, &mut self.out)? {
+                Input::Frame(raw) => match self.connection.handle_frame(raw)? {
                     ClientEvent::Nothing => "nothing".to_owned(),
                     ClientEvent::Accepted => "accepted".to_owned(),
                     ClientEvent::Table => "table".to_owned(),
                     ClientEvent::Answered(token) => format!("answered {token}"),
                     ClientEvent::Freed => "freed".to_owned(),
+                    ClientEvent::Ping(echo) => format!("ping {echo:?}"),
                     ClientEvent::Closed(close) => {
                         format!("closed {} {} {}", close.reason, close.last_call.0, close.detail)
                     }

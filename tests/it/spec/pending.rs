@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use switchback::proto::{PendingCalls, PendingEnd};
 use switchback::wire::CallId;
 
+use crate::spec::now;
+
 #[derive(Clone, Debug)]
 enum Step {
     Insert { id: u32, seconds: u64 },
@@ -80,7 +82,7 @@ proptest! {
     /// a call stays until it is removed.
     #[test]
     fn ca_8_ca_12_pending_calls_are_their_model(steps in steps()) {
-        let (mut pending, mut model, begin) = (PendingCalls::new(), Model::new(), Instant::now());
+        let (mut pending, mut model, begin) = (PendingCalls::new(), Model::new(), now());
         for next in &steps {
             step(&mut pending, &mut model, begin, next);
 
@@ -99,7 +101,7 @@ proptest! {
 /// The end of a connection asks every running call to end, once.
 #[test]
 fn ld_6_the_end_of_a_connection_cancels_its_calls() {
-    let (mut pending, deadline) = (PendingCalls::new(), Instant::now());
+    let (mut pending, deadline) = (PendingCalls::new(), now());
     for id in [1, 5, 9] {
         pending.insert(CallId(id), deadline, id);
     }
