@@ -220,7 +220,7 @@ impl TableListener for ServerShared {
         if state.is_ended || state.out.is_closing() || *routes.payload() == announced {
             return;
         }
-        for update in routes.updates_from(&announced) {
+        for update in routes.payload().updates_from(&announced) {
             let (out, update) = (state.out.pending(), update.to_bytes());
             append_control(out, Kind::TABLE_UPDATE, CallId::CONNECTION, &[], &update);
         }

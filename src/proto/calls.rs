@@ -26,7 +26,8 @@ use crate::wire::{CallId, Code, Disposition, Kind, Response};
 #[derive(Debug)]
 pub struct CallTable<T> {
     slots: Vec<Slot<T>>,
-    next: u32,
+    /// The next id, if one is left.
+    next: Option<u32>,
     busy: usize,
     calls_max: usize,
     earliest: Earliest,
@@ -108,7 +109,8 @@ impl<T: Default> CallTable<T> {
     #[must_use]
     pub fn new(calls_max: usize) -> Self {
         let slots = Vec::new();
-        Self { slots, next: 1, busy: 0, calls_max: calls_max.max(1), earliest: Earliest::default() }
+        let (next, calls_max) = (Some(1), calls_max.max(1));
+        Self { slots, next, busy: 0, calls_max, earliest: Earliest::default() }
     }
 
     /// Changes how many calls are allowed; calls that are there stay.
@@ -126,11 +128,13 @@ impl<T: Default> CallTable<T> {
             self.grow();
         }
         let mask = self.slots.len() - 1;
-        let mut id = self.next;
+        let mut id = self.next?;
         while self.slots[slot_of(id, mask)].is_busy() {
-            id = id.checked_add(2)?; // Ends: at most half of the slots are busy.
+            // Ends: at most half of the slots are busy.
+            self.next = id.checked_add(2);
+            id = self.next?;
         }
-        self.next = id.checked_add(2).filter(|next| *next <= ID_MAX)?;
+        self.next = id.checked_add(2);
         let is_earliest = self.earliest.at().is_none_or(|known| deadline < known);
         self.earliest.note(deadline);
         let slot = &mut self.slots[slot_of(id, mask)];
@@ -144,7 +148,7 @@ impl<T: Default> CallTable<T> {
     /// Files an answer. Gives the owner's token if somebody waits for it.
     ///
     /// # Errors
-    /// [`Violation::OutOfTurn`] when no answer is owed for this id (CA-6).
+    /// [`Violation::OutOfTurn`] when no answer is owed for this id (CA-2).
     pub fn handle_response(
         &mut self,
         response: &Response<'_>,
@@ -187,9 +191,8 @@ impl<T: Default> CallTable<T> {
             reply.clone_from(&slot.reply);
         } else {
             std::mem::swap(&mut slot.reply, reply);
-            slot.reply.clear();
         }
-        slot.reply.shrink_to(REPLY_BYTES_KEPT);
+        slot.empty_reply();
         slot.owned = false;
         slot.token = T::default();
         let freed = !slot.owed;
@@ -202,10 +205,10 @@ impl<T: Default> CallTable<T> {
 
     /// The owner's token of a call that is still owned.
     pub fn token_mut(&mut self, id: CallId) -> Option<&mut T> {
-        self.slot_mut(id).map(|slot| &mut slot.token)
+        self.slot_mut(id).filter(|slot| slot.owned).map(|slot| &mut slot.token)
     }
 
-    /// The owner gives the call up.
+    /// The owner gives the call up. Its place is held until the peer has answered (CA-12).
     pub fn cancel(&mut self, id: CallId) -> Cancelled {
         let Some(slot) = self.slot_mut(id).filter(|slot| slot.owned) else {
             return Cancelled::Nothing;
@@ -228,7 +231,8 @@ impl<T: Default> CallTable<T> {
         if told { Cancelled::Nothing } else { Cancelled::TellPeer }
     }
 
-    /// Ends every call whose deadline has come; `expired` is told of each, and must tell the peer.
+    /// Ends every call whose deadline has come; `expired` is told of each, and must send CANCEL
+    /// (CA-8).
     pub fn expire(&mut self, now: Instant, mut expired: impl FnMut(CallId, &mut T)) {
         self.earliest.reset();
         if is_seeded(Bug::SweepForgets) {
@@ -249,7 +253,8 @@ impl<T: Default> CallTable<T> {
         }
     }
 
-    /// The connection ended: every call without an outcome gets one; `lost` is told of each.
+    /// The connection ended: every call without an outcome gets one (LD-4, LD-5); `lost` is told
+    /// of each.
     pub fn lose_all(&mut self, known: LostDisposition, mut lost: impl FnMut(&mut T)) {
         for slot in &mut self.slots {
             if !slot.owed {
@@ -267,7 +272,7 @@ impl<T: Default> CallTable<T> {
         self.earliest.reset();
     }
 
-    /// How many more calls may be opened.
+    /// How many more calls may be opened (CA-11).
     #[must_use]
     pub const fn room(&self) -> usize {
         self.calls_max.saturating_sub(self.busy)
@@ -285,10 +290,10 @@ impl<T: Default> CallTable<T> {
         self.earliest.at()
     }
 
-    /// Whether ids are used up: this connection opens no call any more.
+    /// Whether ids are used up: this connection opens no call any more (CA-1).
     #[must_use]
     pub const fn is_exhausted(&self) -> bool {
-        self.next >= ID_MAX
+        self.next.is_none()
     }
 
     fn find(&self, id: CallId) -> Option<usize> {
@@ -324,6 +329,15 @@ impl<T: Default> Slot<T> {
         self.id = CallId::CONNECTION;
         self.outcome = None;
         self.deadline = None;
+        self.empty_reply();
+    }
+
+    /// What a call leaves behind, the slot's next one never sees.
+    fn empty_reply(&mut self) {
+        if !is_seeded(Bug::StaleReply) {
+            self.reply.clear();
+        }
+        self.reply.shrink_to(REPLY_BYTES_KEPT);
     }
 }
 
@@ -349,7 +363,7 @@ impl LostDisposition {
         if is_seeded(Bug::NotSentLie) {
             return Disposition::NotProcessed;
         }
-        let unread = self.last_call.is_some_and(|last| id > last);
+        let unread = self.last_call.is_some_and(|last| id > last); // LD-4
         if unread || offset >= self.handed_bytes {
             Disposition::NotProcessed
         } else {
@@ -362,9 +376,52 @@ const fn slot_of(id: u32, mask: usize) -> usize {
     (id >> 1) as usize & mask
 }
 
-/// The highest id a connection may give (CA-1).
-const ID_MAX: u32 = i32::MAX as u32;
 /// Slots of a table with its first call.
 const SLOTS_MIN: usize = 16;
 /// A slot's reply buffer keeps this much; larger answers give theirs away.
 const REPLY_BYTES_KEPT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an Instant has no other origin")]
+    fn deadline() -> Instant {
+        Instant::now()
+    }
+
+    /// The last id there is can be given; after it none is, and the table says so.
+    #[test]
+    fn ca_1_gives_every_id_up_to_the_last() {
+        let mut calls = CallTable::<u32>::new(8);
+        calls.next = Some(u32::MAX - 2);
+        let deadline = deadline();
+        let ids: Vec<u32> =
+            std::iter::from_fn(|| calls.open(deadline, 0, 0)).map(|opened| opened.id.0).collect();
+
+        assert_eq!(ids, [u32::MAX - 2, u32::MAX]);
+        assert!(calls.is_exhausted());
+        assert_eq!(calls.room(), 6);
+    }
+
+    /// An id whose slot is busy is skipped; when only such ids are left, none is left.
+    #[test]
+    fn ca_1_skips_ids_of_busy_slots() {
+        let mut calls = CallTable::<u32>::new(8);
+        let deadline = deadline();
+        let first = calls.open(deadline, 0, 0).map(|opened| opened.id);
+        assert_eq!(first, Some(CallId(1)));
+        assert_eq!(calls.slots.len(), 16);
+        calls.next = Some(33);
+
+        let second = calls.open(deadline, 0, 0).map(|opened| opened.id);
+        assert_eq!(second, Some(CallId(35)));
+
+        calls.next = Some(u32::MAX);
+        let last = calls.open(deadline, 0, 0).map(|opened| opened.id);
+        assert_eq!(last, Some(CallId(u32::MAX)));
+        calls.next = Some(u32::MAX);
+        assert_eq!(calls.open(deadline, 0, 0), None, "its slot is busy and no id is above it");
+        assert!(calls.is_exhausted());
+    }
+}

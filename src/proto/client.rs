@@ -5,16 +5,17 @@
 //!                                   \--(hash known)--------> Open
 //! ```
 //!
-//! Invariant: a frame that may not come in a state is a violation (HS-7), never ignored.
-//! Requests may be sent in every state, within what the peer accepts unseen (HS-6).
+//! Invariant: a frame that may not come in a state is a violation (FR-12), never ignored.
+//! Requests may be sent in every state, within what the peer accepts unseen (HS-8).
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::proto::{CallTable, KnownTable, TableCache, Violation};
 use crate::util::fnv64;
-use crate::wire::{CallId, Close, EARLY_CALLS_MAX, FRAME_BYTES_FLOOR, Frame, Hello, HelloAck};
-use crate::wire::{Kind, Preface, RawFrame, VersionRange, append_control};
+use crate::wire::append_control;
+use crate::wire::{CallId, Close, EARLY_CALLS_MAX, FRAME_BYTES_FLOOR, Frame, Head, Hello};
+use crate::wire::{HelloAck, Kind, Preface, RawFrame, TableError, TablePayload, VersionRange};
 
 /// One connection as its client sees it. `T` is the token of a call, see [`CallTable`].
 #[derive(Debug)]
@@ -72,7 +73,7 @@ enum State {
 }
 
 impl<T: Default> ClientConnection<T> {
-    /// Begins: appends the preface and HELLO to `out`.
+    /// Begins: appends the preface and HELLO to `out` (HS-1, HS-5).
     #[must_use]
     pub fn new(limits: ClientLimits, cache: TableCache, out: &mut Vec<u8>) -> Self {
         let start = out.len();
@@ -81,9 +82,10 @@ impl<T: Default> ClientConnection<T> {
             frame_bytes_max: limits.frame_bytes_max,
             codecs: limits.codecs.clone(),
             build: limits.build.clone(),
-            tables: cache.hashes(),
+            tables: cache.hashes(), // RT-4
         };
         append_control(out, Kind::HELLO, CallId::CONNECTION, &hello.to_ext(), &[]);
+        // Not one of them is answered before HELLO_ACK: so many are sent, at most (HS-8).
         let calls = CallTable::new(limits.calls_max.min(EARLY_CALLS_MAX) as usize);
         let transcript = fnv64(&out[start..]);
         let (server, table) = (None, None);
@@ -93,12 +95,12 @@ impl<T: Default> ClientConnection<T> {
     /// The server's first bytes.
     ///
     /// # Errors
-    /// [`Violation::NoCommonVersion`].
-    pub const fn handle_preface(&mut self, preface: Preface) -> Result<(), Violation> {
+    /// [`Violation::Preface`] for a range that is none (HS-3), [`Violation::NoCommonVersion`].
+    pub fn handle_preface(&mut self, preface: Preface) -> Result<(), Violation> {
         let (ours, theirs) = (self.limits.versions, preface.0);
-        let chosen_hi = if ours.hi < theirs.hi { ours.hi } else { theirs.hi };
-        if chosen_hi < ours.lo || chosen_hi < theirs.lo {
-            return Err(Violation::NoCommonVersion { ours, theirs });
+        theirs.check()?;
+        if ours.choose(theirs).is_none() {
+            return Err(Violation::NoCommonVersion { ours, theirs }); // HS-4
         }
         self.state = State::Hello;
         Ok(())
@@ -112,32 +114,33 @@ impl<T: Default> ClientConnection<T> {
         &'a mut self,
         raw: RawFrame<'a>,
     ) -> Result<ClientEvent<'a, T>, Violation> {
-        let kind = raw.head.kind;
-        match (self.state, Frame::parse(raw)?) {
-            (_, Frame::Skipped(_) | Frame::Pong(_)) => Ok(ClientEvent::Nothing),
+        let Head { kind, call, .. } = raw.head;
+        let frame = Frame::parse(raw)?;
+        if !kind.takes_call(call) {
+            return Err(out_of_turn(kind, "the call id is not of the kind's class")); // FR-12
+        }
+        match (self.state, frame) {
+            (_, Frame::Skipped(_)) => Ok(ClientEvent::Nothing), // FR-7
             (_, Frame::Close(close)) => Ok(ClientEvent::Closed(close)),
             (State::Hello, Frame::HelloAck(ack)) => self.handle_hello_ack(ack),
-            (State::Table, Frame::Table(payload)) => {
-                self.handle_table(KnownTable::new(payload)?);
-                Ok(ClientEvent::Table)
-            }
+            (State::Table, Frame::Table(payload)) => self.handle_table(payload),
             (State::Open, Frame::TableUpdate(update)) => {
-                let table =
-                    self.table.as_ref().ok_or_else(|| out_of_turn(kind, "no table to update"))?;
-                let table = table.updated(update)?;
-                self.handle_table(table);
+                let table = self.table.as_ref();
+                let table = table.ok_or_else(|| out_of_turn(kind, "no table to update"))?;
+                self.set_table(table.updated(update)?); // RT-5
                 Ok(ClientEvent::Table)
             }
-            (State::Table | State::Open, Frame::Response(response)) => {
+            (State::Open, Frame::Response(response)) => {
                 let token = self.calls.handle_response(&response)?;
                 Ok(token.map_or(ClientEvent::Freed, ClientEvent::Answered))
             }
-            (State::Table | State::Open, Frame::Ping(echo)) => Ok(ClientEvent::Ping(echo)),
-            (_, _) => Err(out_of_turn(kind, "a client does not expect it in this state")),
+            (State::Table | State::Open, Frame::Ping(echo)) => Ok(ClientEvent::Ping(echo)), // LD-1
+            (State::Table | State::Open, Frame::Pong(_)) => Ok(ClientEvent::Nothing),       // LD-1
+            (_, _) => Err(out_of_turn(kind, "a client does not expect it in this state")),  // FR-12
         }
     }
 
-    /// The server's table; `None` until it is known.
+    /// The server's table; `None` until it is known, and some calls wait for that (RT-7).
     #[must_use]
     pub const fn table(&self) -> Option<&Arc<KnownTable>> {
         self.table.as_ref()
@@ -155,7 +158,7 @@ impl<T: Default> ClientConnection<T> {
         self.server.as_ref()
     }
 
-    /// `body_len` that the server accepts, as far as is known yet (FR-6).
+    /// `body_len` that the server accepts, as far as is known yet (FR-4).
     #[must_use]
     pub fn frame_bytes_max(&self) -> u32 {
         self.server.as_ref().map_or(FRAME_BYTES_FLOOR, |ack| ack.frame_bytes_max)
@@ -177,10 +180,12 @@ impl<T: Default> ClientConnection<T> {
     fn handle_hello_ack(&mut self, ack: HelloAck) -> Result<ClientEvent<'_, T>, Violation> {
         if ack.transcript != self.transcript {
             let (ours, theirs) = (self.transcript, ack.transcript);
-            return Err(Violation::Transcript { ours, theirs }); // HS-5
+            return Err(Violation::Transcript { ours, theirs }); // HS-7
         }
+        // CA-11
         self.calls.set_calls_max(ack.calls_max.min(self.limits.calls_max) as usize);
         self.state = State::Table;
+        // What HELLO named is still held: the cache changes with the table only (RT-4).
         if let Some(table) = self.cache.find(ack.table) {
             self.table = Some(table);
             self.state = State::Open;
@@ -189,7 +194,18 @@ impl<T: Default> ClientConnection<T> {
         Ok(ClientEvent::Accepted)
     }
 
-    fn handle_table(&mut self, table: KnownTable) {
+    /// The table that HELLO_ACK announced, and no other (RT-4).
+    fn handle_table(&mut self, payload: TablePayload) -> Result<ClientEvent<'_, T>, Violation> {
+        let table = KnownTable::new(payload)?;
+        let named = self.server.as_ref().map_or_else(|| table.hash(), |ack| ack.table);
+        if table.hash() != named {
+            return Err(TableError::Hash { computed: table.hash(), named }.into());
+        }
+        self.set_table(table);
+        Ok(ClientEvent::Table)
+    }
+
+    fn set_table(&mut self, table: KnownTable) {
         let table = Arc::new(table);
         self.cache.remember(Arc::clone(&table));
         self.table = Some(table);

@@ -1,10 +1,11 @@
 //! What arrives: first a preface, then frames.
 //!
-//! Invariant: until the handshake's frame was seen, a body may be 16 KiB at most (FR-6); the
+//! Invariant: until the handshake's frame was seen, a body may be 16 KiB at most (FR-4); the
 //! limit rises with that very frame, so that what follows it in the same read is judged rightly.
 
 use crate::proto::Violation;
-use crate::wire::{Decoder, FRAME_BYTES_HANDSHAKE, Kind, Preface, RawFrame};
+use crate::wire::VersionRange;
+use crate::wire::{Decoder, FRAME_BYTES_HANDSHAKE, Kind, Preface, PrefaceError, RawFrame};
 
 /// Cuts a peer's bytes into a preface and frames.
 #[derive(Clone, Debug)]
@@ -17,7 +18,7 @@ pub struct Inbound {
 /// One piece of input.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Input<'a> {
-    /// The peer's first eight bytes.
+    /// The peer's first eight bytes; the range in them is not judged yet.
     Preface(Preface),
     /// A frame whose checks passed.
     Frame(RawFrame<'a>),
@@ -38,8 +39,13 @@ impl Inbound {
     /// [`Violation`]; the connection must be closed.
     pub fn next<'a>(&mut self, input: &'a [u8]) -> Result<Option<(Input<'a>, usize)>, Violation> {
         if !self.preface_seen {
-            let Some(preface) = Preface::parse(input)? else {
-                return Ok(None);
+            let preface = match Preface::parse(input) {
+                Ok(Some(preface)) => preface,
+                Ok(None) => return Ok(None),
+                // Whole, but no range: the connection judges it, for a server answers it with
+                // its own preface (HS-3).
+                Err(PrefaceError::BadRange { lo, hi }) => Preface(VersionRange { lo, hi }),
+                Err(error @ PrefaceError::NotSwitchback) => return Err(error.into()), // HS-2
             };
             self.preface_seen = true;
             return Ok(Some((Input::Preface(preface), Preface::BYTES)));

@@ -1,4 +1,7 @@
 //! A server's method table as its client knows it, and the choice of a version from it.
+//!
+//! Invariant: the hash of a [`KnownTable`] is that of its rows. Why contents only are kept between
+//! connections: which table is in force, the connection at hand says (RT-8).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,7 +28,7 @@ impl KnownTable {
     /// A full table, as sent.
     ///
     /// # Errors
-    /// [`Violation::Table`] when the rows do not give the hash (RT-3).
+    /// [`Violation::Table`] when the rows do not give the hash (RT-4).
     pub fn new(payload: TablePayload) -> Result<Self, Violation> {
         let (computed, named) = (table_hash(&payload.rows), payload.hash);
         if computed == named {
@@ -35,7 +38,7 @@ impl KnownTable {
         }
     }
 
-    /// This table with the changes of an update (RT-4).
+    /// This table with the changes of an update (RT-5).
     ///
     /// # Errors
     /// [`Violation::Table`] when the result does not give the hash, or is over a limit.
@@ -73,8 +76,7 @@ impl KnownTable {
     /// What the server says of one method.
     #[must_use]
     pub fn row(&self, method: MethodId) -> Option<&MethodRow> {
-        let at = self.0.rows.binary_search_by_key(&method, |row| row.method).ok()?;
-        Some(&self.0.rows[at])
+        self.0.row(method)
     }
 
     /// The table's hash.

@@ -1,7 +1,7 @@
 //! The server's calls that outlived their read batch.
 //!
 //! Invariant: a call stays here until its handler has really ended, cancelled or not, so that a
-//! caller cannot have more work running than it has slots (the rapid reset attack).
+//! caller cannot have more work running than it has slots (CA-11, CA-12: the rapid reset attack).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -52,14 +52,15 @@ impl<T> PendingCalls<T> {
         self.calls.remove(&id);
     }
 
-    /// Asks a call to end; gives its token the first time. `None` for one that is not here.
+    /// Asks a call to end; gives its token the first time, whose reason stands. `None` for one
+    /// that is not here: it has ended, or never was (CA-12).
     pub fn end(&mut self, id: CallId, end: PendingEnd) -> Option<&mut T> {
         let call = self.calls.get_mut(&id).filter(|call| call.end.is_none())?;
         call.end = Some(end);
         Some(&mut call.token)
     }
 
-    /// Asks every call to end; `asked` gets each token.
+    /// Asks every call to end, for nobody is left to answer (LD-6); `asked` gets each token.
     pub fn end_all(&mut self, mut asked: impl FnMut(&mut T)) {
         for call in self.calls.values_mut().filter(|call| call.end.is_none()) {
             call.end = Some(PendingEnd::Cancelled);
@@ -67,7 +68,7 @@ impl<T> PendingCalls<T> {
         }
     }
 
-    /// Asks every call to end whose deadline has come.
+    /// Asks every call to end whose deadline has come (CA-8).
     pub fn expire(&mut self, now: Instant, mut asked: impl FnMut(&mut T)) {
         self.earliest.reset();
         for call in self.calls.values_mut().filter(|call| call.end.is_none()) {

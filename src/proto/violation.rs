@@ -28,15 +28,15 @@ pub enum Violation {
         /// The rule.
         why: &'static str,
     },
-    /// A call id that is even, or not above the one before.
-    #[error("call id {id} after {last}: ids of a client are odd and increase")]
+    /// The call id of a REQUEST that is not above the one before (CA-1).
+    #[error("call id {id} after {last}: the ids of a client increase")]
     CallId {
         /// As sent.
         id: u32,
         /// The highest before it.
         last: u32,
     },
-    /// A table that does not give the hash it names.
+    /// A table that does not give the hash it names, or is over a limit.
     #[error(transparent)]
     Table(#[from] TableError),
     /// The server read another HELLO than was sent.
@@ -50,7 +50,7 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// The reason given to the peer.
+    /// The reason given to the peer (LD-2); NOT_SWITCHBACK is never written (HS-2).
     #[must_use]
     pub const fn close_reason(self) -> CloseReason {
         match self {
@@ -60,7 +60,8 @@ impl Violation {
             Self::NoCommonVersion { .. } => CloseReason::NO_COMMON_VERSION,
             Self::OutOfTurn { .. } => CloseReason::PROTOCOL,
             Self::CallId { .. } => CloseReason::CALL_ID,
-            Self::Table(_) => CloseReason::TABLE,
+            Self::Table(TableError::Malformed(_)) => CloseReason::MALFORMED, // RT-3, RT-5
+            Self::Table(TableError::Hash { .. }) => CloseReason::TABLE,      // RT-4, RT-5
             Self::Transcript { .. } => CloseReason::TRANSCRIPT,
         }
     }

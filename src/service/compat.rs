@@ -1,8 +1,9 @@
 //! Conversions between the types of two versions of a method.
 //!
-//! Four of them make an old and a new side meet (RT-7): on the server the old request to the new
-//! one and the new answer to the old one; on a client the other way round. All are `TryFrom`: a
-//! value that has no counterpart in the other version is a typed error, never a wrong value.
+//! Four of them make an old and a new side meet (CA-3, CA-13, CA-15): on the server the old
+//! request to the new one and the new answer to the old one; on a client the other way round. All
+//! are `TryFrom`: a value that has no counterpart in the other version is a typed error, never a
+//! wrong value.
 //!
 //! Invariant: a request that does not convert was not executed; an answer that does not was.
 

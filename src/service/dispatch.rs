@@ -6,7 +6,7 @@
 //! Invariants: a (method, version) is served by exactly one handler at any time; a handler is
 //! dropped only when no table, batch or call holds it any more; counters of a (method, version)
 //! go on across replacements.
-//! Why ceilings live here: lowering one must take effect on the very next request.
+//! Why ceilings live here: lowering one must take effect on the very next request (RT-8).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -40,7 +40,7 @@ pub(crate) trait TableListener: Send + Sync {
     fn handle_table_change(&self);
 }
 
-/// A change of the table that makes no sense.
+/// A change of the table that makes no sense (RT-2).
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {
@@ -148,7 +148,8 @@ impl Dispatch {
     }
 
     /// Takes a (method, version) away. Calls that its handler has begun it finishes; new ones are
-    /// answered UNSUPPORTED_VERSION with what is left, or UNKNOWN_METHOD after the last version.
+    /// answered UNSUPPORTED_VERSION with what is left, or UNKNOWN_METHOD after the last version
+    /// (CA-3, CA-4).
     ///
     /// # Errors
     /// [`RouteError::NotInstalled`]; the table is as before.
@@ -197,7 +198,7 @@ impl Dispatch {
         &self.0.codecs
     }
 
-    /// Tells `listener` of every change from now on, as long as it lives.
+    /// Tells `listener` of every change from now on, as long as it lives (RT-5).
     pub(crate) fn subscribe(&self, listener: Weak<dyn TableListener>) {
         let mut control = self.0.control.lock().unwrap_or_else(PoisonError::into_inner);
         if control.listeners.len() == control.listeners.capacity() {

@@ -6,7 +6,7 @@
 //! result needs no box of its own.
 //!
 //! Invariant: every way out of [`Reply`] leaves exactly one finished RESPONSE in the buffer, and
-//! stamps PROCESSED: a handler was started (ST-5).
+//! stamps PROCESSED: a handler was started (CA-13).
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -20,7 +20,8 @@ pub(crate) trait Handler: Send + Sync {
     /// Decodes the request and makes the future that serves it.
     ///
     /// # Errors
-    /// A refusal: the payload does not decode or convert. Nothing was started.
+    /// A refusal: the payload does not decode or convert (CA-3, checks 11 and 12). Nothing was
+    /// started.
     fn start(&self, cx: Cx, incoming: Incoming<'_>) -> Result<Pin<Box<dyn Respond>>, Status>;
 }
 
@@ -60,7 +61,7 @@ pub(crate) struct Reply<'a> {
 }
 
 impl Reply<'_> {
-    /// Answers with whatever `encode` appends, under `code`.
+    /// Answers with whatever `encode` appends, under `code` (CA-6).
     fn payload(
         &mut self,
         code: Code,
@@ -75,6 +76,7 @@ impl Reply<'_> {
                 format!("the answer does not encode: {error}"),
             ));
         }
+        // CA-14
         if let Err(error) = finish_frame(self.out, start, 0, self.frame_bytes_max) {
             let (value, limit) = (error.bytes as u64, u64::from(error.max));
             let message = format!("the answer's {error}");
@@ -107,7 +109,7 @@ impl Reply<'_> {
             Err(CallError::Rpc(status)) => Err(status.passed_on()),
         };
         written.unwrap_or_else(|status| {
-            // Whatever it says: a handler was started (ST-5).
+            // Whatever it says: a handler was started (CA-13).
             append_status(self.out, self.call, &status, Disposition::Processed);
             Outcome::Failed
         })
@@ -121,7 +123,7 @@ pub(crate) fn append_status(
     status: &Status,
     disposition: Disposition,
 ) {
-    // A local code came from a call the handler made itself; the wire has none of them (ST-3).
+    // A local code came from a call the handler made itself; the wire has none of them (ST-2).
     let code = if status.code().is_local() { Code::UNAVAILABLE } else { status.code() };
     let code = if matches!(code, Code::OK | Code::APP) { Code::INTERNAL } else { code };
     let start = begin_response(out, code, disposition, 0);

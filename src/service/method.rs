@@ -39,7 +39,7 @@ pub enum Run {
     /// A task from the start: a handler that computes for long does not stall its connection.
     Spawn,
     /// A thread of the blocking pool: the handler may block. It cannot be dropped half-way; a
-    /// cancelled one runs on and holds its slot.
+    /// cancelled one runs on and holds its slot (CA-12).
     Blocking,
 }
 
@@ -121,14 +121,14 @@ impl Method {
         }
     }
 
-    /// Sets the method's number, instead of the CRC-32 of its name.
+    /// Sets the method's number, instead of the CRC-32 of its name (RT-1).
     #[must_use]
     pub const fn id(mut self, id: MethodId) -> Self {
         self.id = id;
         self
     }
 
-    /// Sets the fingerprint of the request, response and error types.
+    /// Sets the fingerprint of the request, response and error types (CA-7).
     #[must_use]
     pub const fn fingerprint(mut self, fingerprint: Fingerprint) -> Self {
         self.fingerprint = fingerprint;

@@ -59,7 +59,7 @@ impl Routes {
         Ok(Self { methods, payload })
     }
 
-    /// The handler for a request (RT-5).
+    /// The handler for a request: checks 6 and 7 of CA-3 (CA-4, RT-8).
     pub(crate) fn lookup(&self, id: MethodId, version: u16) -> Lookup<'_> {
         let Some(method) = self.method(id) else {
             return Lookup::Unknown;
@@ -86,36 +86,10 @@ impl Routes {
     pub(crate) const fn payload(&self) -> &Arc<TablePayload> {
         &self.payload
     }
-
-    /// What a peer that knows `before` must be told to know this table, in one update or, where
-    /// that would be over its limits, in two: first what is gone (RT-5).
-    pub(crate) fn updates_from(&self, before: &TablePayload) -> Vec<TablePayload> {
-        let before_row = |id: MethodId| {
-            let at = before.rows.binary_search_by_key(&id, |row| row.method).ok()?;
-            Some(&before.rows[at])
-        };
-        let changed = self.payload.rows.iter().filter(|row| before_row(row.method) != Some(*row));
-        let mut rows: Vec<MethodRow> = changed.cloned().collect();
-        let is_gone = |row: &&MethodRow| self.method(row.method).is_none();
-        let removal =
-            |row: &MethodRow| MethodRow { method: row.method, ceiling: 0, versions: Vec::new() };
-        let gone: Vec<MethodRow> = before.rows.iter().filter(is_gone).map(removal).collect();
-        let mut updates = Vec::new();
-        if rows.len() + gone.len() > TablePayload::METHODS_MAX {
-            let kept: Vec<MethodRow> =
-                before.rows.iter().filter(|row| !is_gone(row)).cloned().collect();
-            updates.push(TablePayload { hash: table_hash(&kept), rows: gone });
-        } else {
-            rows.extend(gone);
-            rows.sort_by_key(|row| row.method);
-        }
-        updates.push(TablePayload { hash: self.payload.hash, rows });
-        updates
-    }
 }
 
 impl RoutedMethod {
-    /// The versions that may be called now, ascending.
+    /// The versions that may be called now, ascending (CA-4).
     pub(crate) fn callable(&self) -> Vec<u16> {
         let versions = self.entries.iter().map(|entry| entry.method.version);
         versions.filter(|version| *version <= self.ceiling).collect()

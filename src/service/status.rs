@@ -2,7 +2,7 @@
 //!
 //! Invariants: the disposition is stamped by the framework alone. What a started handler returns
 //! is PROCESSED, whatever status it passes on from a call of its own: otherwise a NOT_PROCESSED
-//! from two tiers down would make the caller repeat executed work (ST-5).
+//! from two tiers down would make the caller repeat executed work (CA-13).
 //! Why boxed: errors are rare, and `Result<Response, Status>` travels on every call.
 
 use std::error::Error;
@@ -163,7 +163,7 @@ impl Status {
         self.0.excess
     }
 
-    /// Whether the call may be sent again without risk of executing it twice.
+    /// Whether the call may be sent again without risk of executing it twice (ST-3).
     #[must_use]
     pub const fn is_retry_safe(&self, idempotent: bool) -> bool {
         match self.0.disposition {
@@ -206,7 +206,7 @@ impl Status {
         self
     }
 
-    /// Appends the TLVs of this status to a RESPONSE; returns their bytes.
+    /// Appends the TLVs of this status to a RESPONSE (ST-4); returns their bytes.
     pub(crate) fn push_ext(&self, out: &mut Vec<u8>) -> usize {
         let start = out.len();
         push_message(out, &self.0.message);
@@ -231,7 +231,7 @@ impl Status {
         out.len() - start
     }
 
-    /// The status in a RESPONSE that is neither OK nor APP.
+    /// The status in a RESPONSE that is neither OK nor APP; its number as it came (ST-1).
     pub(crate) fn from_response(response: &Response<'_>) -> Self {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let mut status = Self::stamped(response.status, response.disposition, "");

@@ -1,7 +1,7 @@
 //! The client's side of a method: every version it can speak, and how.
 //!
-//! Invariants: versions descend, so that the first one the server can be called in is the best;
-//! each owns functions for its own frozen types. A stub is made once per method and shared.
+//! Invariants: versions descend, so that the first one the server can be called in is the best
+//! (RT-6); each owns functions for its own frozen types. A stub is made once per method and shared.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -121,7 +121,7 @@ impl<Q, R, E> Stub<Q, R, E> {
         self
     }
 
-    /// Sets the method's number, instead of the CRC-32 of its name.
+    /// Sets the method's number, instead of the CRC-32 of its name (RT-1).
     #[must_use]
     pub const fn id(mut self, id: MethodId) -> Self {
         self.id = id;
@@ -184,6 +184,7 @@ where
     encode_new(&crate::service::downgrade_request::<Q, OldQ>(request.clone())?, codec, out)
 }
 
+/// A payload that does not decode fails its call alone (CA-15).
 fn response<R: Payload, E>(
     bytes: &[u8],
     codec: &Codec,

@@ -1,6 +1,6 @@
 //! CLOSE: why a connection ends, told to the other side.
 //!
-//! `reason:2 last_call:4 detail` (LD-3). The layout is the same in every protocol version.
+//! `reason:2 last_call:4 | detail` (LD-2). The layout is the same in every protocol version.
 
 use crate::wire::CallId;
 
@@ -40,8 +40,8 @@ reasons! {
     UNKNOWN_TLV = 10, "A critical TLV that is not known.";
     MALFORMED = 11, "A frame contradicts its own layout.";
     PROTOCOL = 12, "A frame that may not come at this point, or from this side.";
-    CALL_ID = 13, "A call id that is even, zero, or not increasing.";
-    TABLE = 14, "A table update does not give the hash it names.";
+    CALL_ID = 13, "The call id of a REQUEST that is not above the one before.";
+    TABLE = 14, "A table does not give the hash it names, or not the one that was announced.";
     TRANSCRIPT = 15, "The server read another HELLO than the client sent.";
     INTERNAL = 16, "The sender failed; no fault of the peer.";
 }

@@ -4,8 +4,8 @@
 //! the decoder answers with a frame that borrows them, or asks for more.
 //!
 //! Invariants: the header is parsed once per frame and its CRC checked before its length is used
-//! (FR-2); the body is examined once, when it is whole, so that work is linear in the bytes
-//! however they are split; nothing is allocated here at all.
+//! (FR-2); the body is examined once, when it is whole, so that work is linear in the bytes and
+//! the result the same however they are split (FR-6); nothing is allocated here at all.
 
 use crate::wire::{BODY_CRC_BYTES, DecodeError, HEAD_BYTES, Head};
 
@@ -69,7 +69,7 @@ impl Decoder {
         let found = crc.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
         let computed = crc32fast::hash(body);
         if computed != found {
-            return Err(DecodeError::BodyCrc { computed, found });
+            return Err(DecodeError::BodyCrc { computed, found }); // FR-5
         }
         Ok(Some((RawFrame { head, body, bytes }, bytes.len())))
     }

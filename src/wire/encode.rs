@@ -7,7 +7,7 @@
 //! Invariant: a finished and sealed frame satisfies the decoder.
 
 use crate::wire::{BODY_CRC_BYTES, CallId, Close, Code, Disposition, Kind, MethodId, push_tlv};
-use crate::wire::{HEAD_BYTES, MESSAGE_BYTES_MAX, response_keys};
+use crate::wire::{EXT_BYTES_MAX, HEAD_BYTES, MESSAGE_BYTES_MAX, response_keys};
 
 /// Where a frame that is being written starts in its buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,13 +21,14 @@ impl FrameStart {
     }
 }
 
-/// A frame that would be over the receiver's limit; nothing of it is left in the buffer.
+/// A frame that would be over the receiver's limit, or its TLVs over theirs; nothing of it is
+/// left in the buffer (CA-14).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("frame body of {bytes} bytes is over the receiver's limit of {max}")]
+#[error("body or TLVs of {bytes} bytes are over the limit of {max}")]
 pub struct FrameTooLarge {
-    /// `body_len` as it would be.
+    /// `body_len` as it would be; or the bytes of TLVs, when `max` is [`EXT_BYTES_MAX`].
     pub bytes: usize,
-    /// The receiver's limit.
+    /// The receiver's limit, or that of TLVs.
     pub max: u32,
 }
 
@@ -48,7 +49,7 @@ pub struct RequestFields {
     pub fingerprint: u32,
 }
 
-/// Begins a frame of any kind: leaves room for the header.
+/// Begins a frame of any kind: leaves room for the header. Flags are 0 (FR-8).
 pub fn begin_frame(out: &mut Vec<u8>, kind: Kind) -> FrameStart {
     let start = FrameStart(out.len());
     let mut head = [0; HEAD_BYTES];
@@ -71,7 +72,7 @@ pub fn begin_request(out: &mut Vec<u8>, fields: &RequestFields) -> FrameStart {
     start
 }
 
-/// Begins a RESPONSE; TLVs and payload follow.
+/// Begins a RESPONSE; TLVs and payload follow. `codec` is that of the payload, if there is one.
 pub fn begin_response(
     out: &mut Vec<u8>,
     status: Code,
@@ -79,6 +80,7 @@ pub fn begin_response(
     codec: u8,
 ) -> FrameStart {
     let start = begin_frame(out, Kind::RESPONSE);
+    let codec = if status.has_payload() { codec } else { 0 }; // CA-6
     let [s0, s1] = status.as_u16().to_be_bytes();
     out.extend_from_slice(&[s0, s1, disposition.as_u8(), codec]);
     start
@@ -87,7 +89,8 @@ pub fn begin_response(
 /// Ends a frame: writes its lengths and appends the body's CRC.
 ///
 /// # Errors
-/// [`FrameTooLarge`] when the body is over `frame_bytes_max`; the buffer is as before the frame.
+/// [`FrameTooLarge`] when the TLVs are over [`EXT_BYTES_MAX`] or the body is over
+/// `frame_bytes_max`; the buffer is as before the frame.
 pub fn finish_frame(
     out: &mut Vec<u8>,
     start: FrameStart,
@@ -95,6 +98,13 @@ pub fn finish_frame(
     frame_bytes_max: u32,
 ) -> Result<(), FrameTooLarge> {
     let body_at = start.0 + HEAD_BYTES;
+    let ext = match u16::try_from(ext_len) {
+        Ok(ext) if ext <= EXT_LEN_MAX => ext,
+        _ => {
+            out.truncate(start.0);
+            return Err(FrameTooLarge { bytes: ext_len, max: EXT_LEN_MAX.into() });
+        }
+    };
     let bytes = out.len() - body_at + BODY_CRC_BYTES;
     let body_len = match u32::try_from(bytes) {
         Ok(len) if len <= frame_bytes_max => len,
@@ -103,12 +113,11 @@ pub fn finish_frame(
             return Err(FrameTooLarge { bytes, max: frame_bytes_max });
         }
     };
-    let ext_len = u16::try_from(ext_len).expect("callers bound TLVs to 8 KiB");
     let crc = crc32fast::hash(&out[body_at..]);
     out.extend_from_slice(&crc.to_be_bytes());
     let head = &mut out[start.0..body_at];
     head[0..4].copy_from_slice(&body_len.to_be_bytes());
-    head[6..8].copy_from_slice(&ext_len.to_be_bytes());
+    head[6..8].copy_from_slice(&ext.to_be_bytes());
     Ok(())
 }
 
@@ -127,7 +136,7 @@ pub fn append_control(out: &mut Vec<u8>, kind: Kind, call: CallId, ext: &[u8], p
     let start = begin_frame(out, kind);
     out.extend_from_slice(ext);
     out.extend_from_slice(payload);
-    finish_frame(out, start, ext.len(), u32::MAX).expect("control frames are far below 4 GiB");
+    finish_frame(out, start, ext.len(), u32::MAX).expect("control frames are far below limits");
     seal_frame(&mut out[start.0..], call);
 }
 
@@ -151,3 +160,7 @@ pub(crate) fn push_message(out: &mut Vec<u8>, message: &str) {
         push_tlv(out, response_keys::MESSAGE, &message.as_bytes()[..end]);
     }
 }
+
+/// [`EXT_BYTES_MAX`], as wide as its field.
+const EXT_LEN_MAX: u16 = 8192;
+const _: () = assert!(EXT_LEN_MAX as usize == EXT_BYTES_MAX);

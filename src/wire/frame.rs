@@ -1,13 +1,14 @@
 //! Typed frames: what a checked frame says.
 //!
-//! Invariant: a value here obeys every rule that closes a connection when broken. What only
+//! Invariant: a value here obeys every rule on the shape of its frame that closes a connection
+//! when broken. Side, call id and turn are judged after it, by the connection (FR-12); what only
 //! refuses a call (unknown flags and TLVs of a REQUEST) is kept for the server to answer.
 
 use crate::wire::cursor::Cursor;
 use crate::wire::{CallId, Close, CloseReason, Code, DecodeError, Disposition, Flags, Head};
 use crate::wire::{Hello, HelloAck, Kind, MethodId, RawFrame, TableError, TablePayload};
-use crate::wire::{MESSAGE_BYTES_MAX, MethodRow};
-use crate::wire::{Tlv, TlvError, Tlvs, check_tlvs, request_keys, response_keys};
+use crate::wire::{MESSAGE_BYTES_MAX, METADATA_ENTRIES_MAX, MethodRow, is_codec_list};
+use crate::wire::{Tlv, TlvError, TlvRule, check_tlvs, request_keys, response_keys};
 
 /// A REQUEST.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,23 +74,10 @@ impl<'a> Frame<'a> {
     /// Reads the body of a checked frame.
     ///
     /// # Errors
-    /// [`DecodeError`]: unknown kinds, flags and TLVs that must be understood, and bodies that
-    /// contradict their layout.
+    /// [`DecodeError`]: TLVs that must be understood and are not, and bodies that contradict the
+    /// layout of their kind. Kind and flags were judged with the header, see [`Head::parse`].
     pub fn parse(raw: RawFrame<'a>) -> Result<Self, DecodeError> {
-        let Head { kind, flags, call, .. } = raw.head;
-        if !kind.is_known() {
-            if kind.is_skippable() {
-                return Ok(Self::Skipped(kind)); // FR-4
-            }
-            return Err(DecodeError::UnknownKind(kind.0));
-        }
-        if kind != Kind::REQUEST && flags.unknown_critical() != 0 {
-            return Err(DecodeError::UnknownFlag { kind: kind.0, flags: flags.0 }); // FR-5
-        }
-        let is_call = matches!(kind, Kind::REQUEST | Kind::RESPONSE | Kind::CANCEL);
-        if is_call == (call == CallId::CONNECTION) && kind != Kind::REQUEST {
-            return Err(malformed("call id 0 on a call's frame, or another on the connection's"));
-        }
+        let Head { kind, call, .. } = raw.head;
         let parts = Parts::split(raw)?;
         Ok(match kind {
             Kind::REQUEST => Self::Request(request(raw.head, parts)?),
@@ -105,7 +93,9 @@ impl<'a> Frame<'a> {
             Kind::TABLE_UPDATE => Self::TableUpdate(table(parts, 0)?),
             Kind::PING => Self::Ping(echo(parts)?),
             Kind::PONG => Self::Pong(echo(parts)?),
-            _ => Self::Close(close(parts)?),
+            Kind::CLOSE => Self::Close(close(parts)?),
+            _ if kind.is_skippable() => Self::Skipped(kind), // FR-7
+            _ => return Err(DecodeError::UnknownKind(kind.0)),
         })
     }
 }
@@ -114,13 +104,15 @@ impl Request<'_> {
     /// Checks the TLV block.
     ///
     /// # Errors
-    /// [`TlvError`]: the call is refused with BAD_METADATA, the connection goes on (CA-10).
+    /// [`TlvError`]: the call is refused with BAD_METADATA, the connection goes on (CA-3).
     pub fn check_ext(&self) -> Result<(), TlvError> {
         if self.ext.is_empty() {
             return Ok(());
         }
-        check_tlvs(self.ext, |_| false, |key| key == request_keys::METADATA)?;
-        check_metadata(self.ext, request_keys::METADATA)
+        check_tlvs(self.ext, |tlv| match tlv.key {
+            request_keys::METADATA => judge_metadata(tlv.value),
+            _ => Ok(TlvRule::Unknown),
+        })
     }
 }
 
@@ -141,12 +133,16 @@ impl<'a> Parts<'a> {
     }
 
     fn no_payload(self) -> Result<(), DecodeError> {
-        if self.payload.is_empty() { Ok(()) } else { Err(malformed("payload where none belongs")) }
+        if self.payload.is_empty() {
+            Ok(())
+        } else {
+            Err(malformed("payload where none belongs")) // FR-11
+        }
     }
 
     /// No TLVs are defined for this kind: checks that those there may be skipped.
     fn no_ext(self) -> Result<(), DecodeError> {
-        close_on(check_tlvs(self.ext, |_| false, |_| false))
+        close_on(check_tlvs(self.ext, |_| Ok(TlvRule::Unknown)))
     }
 
     fn empty(self) -> Result<(), DecodeError> {
@@ -175,56 +171,54 @@ fn response<'a>(head: Head, mut parts: Parts<'a>) -> Result<Response<'a>, Decode
     let short = malformed("body too short");
     let status = Code::from_u16(parts.fixed.u16().ok_or(short)?);
     if status.is_local() {
-        return Err(malformed("status from 0x8000 on the wire")); // ST-3
+        return Err(malformed("status from 0x8000 on the wire")); // ST-2
     }
     let disposition = parts.fixed.u8().and_then(Disposition::from_u8);
-    let disposition = disposition.ok_or(malformed("disposition is not 0, 1 or 2"))?;
+    let disposition = disposition.ok_or(malformed("disposition is not 0, 1 or 2"))?; // ST-3
     let codec = parts.fixed.u8().ok_or(short)?;
-    if !parts.ext.is_empty() {
-        close_on(check_response_ext(parts.ext))?;
+    if !status.has_payload() {
+        parts.no_payload()?; // CA-6
     }
-    if !matches!(status, Code::OK | Code::APP) {
-        parts.no_payload()?;
+    if !parts.ext.is_empty() {
+        close_on(check_tlvs(parts.ext, judge_response))?;
     }
     let (ext, payload) = (parts.ext, parts.payload);
     Ok(Response { call: head.call, status, disposition, codec, ext, payload })
 }
 
-fn check_response_ext(ext: &[u8]) -> Result<(), TlvError> {
-    check_tlvs(ext, |_| false, |key| key == response_keys::METADATA)?;
-    check_metadata(ext, response_keys::METADATA)?;
-    for Tlv { key, value } in Tlvs::new(ext) {
-        let sound = match key {
-            response_keys::MESSAGE => {
-                value.len() <= MESSAGE_BYTES_MAX && std::str::from_utf8(value).is_ok()
-            }
-            response_keys::RETRY_AFTER_MS | response_keys::FINGERPRINT => value.len() == 4,
-            response_keys::VERSIONS => {
-                let (versions, rest) = value.as_chunks::<2>();
-                rest.is_empty() && versions.len() <= MethodRow::VERSIONS_MAX
-            }
-            response_keys::LIMIT | response_keys::VALUE => value.len() == 8,
-            _ => true,
-        };
-        if !sound {
-            return Err(TlvError::Malformed("a response key has the wrong size or is not UTF-8"));
+/// The keys of a RESPONSE (ST-4); each may come with any status.
+fn judge_response(tlv: Tlv<'_>) -> Result<TlvRule, &'static str> {
+    let Tlv { key, value } = tlv;
+    let is_sound = match key {
+        response_keys::MESSAGE => {
+            value.len() <= MESSAGE_BYTES_MAX && std::str::from_utf8(value).is_ok()
         }
-    }
-    Ok(())
+        response_keys::RETRY_AFTER_MS | response_keys::FINGERPRINT => value.len() == 4,
+        response_keys::VERSIONS => {
+            let (versions, rest) = value.as_chunks::<2>();
+            let is_ascending = versions.is_sorted_by(|a, b| a < b);
+            rest.is_empty() && is_ascending && versions.len() <= MethodRow::VERSIONS_MAX
+        }
+        response_keys::CODECS => is_codec_list(value),
+        response_keys::LIMIT | response_keys::VALUE => value.len() == 8,
+        response_keys::METADATA => return judge_metadata(value),
+        _ => return Ok(TlvRule::Unknown),
+    };
+    if is_sound { Ok(TlvRule::Once) } else { Err("the value of a response key is not allowed") }
 }
 
-fn check_metadata(ext: &[u8], key: u16) -> Result<(), TlvError> {
-    for tlv in Tlvs::new(ext).filter(|tlv| tlv.key == key) {
-        let mut cursor = Cursor::new(tlv.value);
-        let name = cursor.u8().and_then(|len| cursor.take(usize::from(len)));
-        let sound = name.is_some_and(|name| {
-            (1..=METADATA_NAME_BYTES_MAX).contains(&name.len()) && name.iter().all(is_name_byte)
-        });
-        if !sound {
-            return Err(TlvError::Malformed("a metadata name is not 1 to 64 of [a-z0-9_.-]"));
-        }
+/// One metadata entry: `name_len:1 name value` (CA-10).
+fn judge_metadata(value: &[u8]) -> Result<TlvRule, &'static str> {
+    let mut cursor = Cursor::new(value);
+    let name = cursor.u8().and_then(|len| cursor.take(usize::from(len)));
+    let is_sound = name.is_some_and(|name| {
+        (1..=METADATA_NAME_BYTES_MAX).contains(&name.len()) && name.iter().all(is_name_byte)
+    });
+    if is_sound {
+        Ok(TlvRule::UpTo(METADATA_ENTRIES_MAX))
+    } else {
+        Err("a metadata name is not 1 to 64 of [a-z0-9_.-]")
     }
-    Ok(())
 }
 
 fn is_name_byte(byte: &u8) -> bool {
@@ -238,14 +232,14 @@ fn table(parts: Parts<'_>, versions_min: usize) -> Result<TablePayload, DecodeEr
         TableError::Hash { .. } => malformed("table hash"),
     })?;
     if payload.rows.iter().any(|row| row.versions.len() < versions_min) {
-        return Err(malformed("a method without versions in a full table"));
+        return Err(malformed("a method without versions in a full table")); // RT-3
     }
     Ok(payload)
 }
 
 fn echo(parts: Parts<'_>) -> Result<[u8; 8], DecodeError> {
     parts.no_ext()?;
-    parts.payload.try_into().map_err(|_| malformed("a ping is 8 bytes"))
+    parts.payload.try_into().map_err(|_| malformed("a ping is 8 bytes")) // FR-11
 }
 
 fn close(mut parts: Parts<'_>) -> Result<Close<'_>, DecodeError> {
@@ -254,7 +248,7 @@ fn close(mut parts: Parts<'_>) -> Result<Close<'_>, DecodeError> {
     let reason = CloseReason(parts.fixed.u16().ok_or(short)?);
     let last_call = CallId(parts.fixed.u32().ok_or(short)?);
     if parts.payload.len() > Close::DETAIL_BYTES_MAX {
-        return Err(malformed("close detail over 256 bytes"));
+        return Err(malformed("close detail over 256 bytes")); // FR-11
     }
     match std::str::from_utf8(parts.payload) {
         Ok(detail) => Ok(Close { reason, last_call, detail }),
@@ -264,7 +258,7 @@ fn close(mut parts: Parts<'_>) -> Result<Close<'_>, DecodeError> {
 
 fn close_on(checked: Result<(), TlvError>) -> Result<(), DecodeError> {
     checked.map_err(|error| match error {
-        TlvError::UnknownCritical(key) => DecodeError::UnknownTlv(key),
+        TlvError::UnknownCritical(key) => DecodeError::UnknownTlv(key), // FR-10
         TlvError::Malformed(what) => malformed(what),
     })
 }

@@ -1,7 +1,9 @@
 //! The 16 bytes in front of every frame.
 //!
-//! Invariant: a `Head` made by `Head::parse` had a matching `head_crc`; only then are its lengths
-//! worth anything (FR-2).
+//! `body_len:4 kind:1 flags:1 ext_len:2 call:4 head_crc:4` (FR-1).
+//!
+//! Invariant: a `Head` made by `Head::parse` had a matching `head_crc`, a kind that is known or may
+//! be skipped, no flag that closes, and lengths that fit each other: steps 2 to 6 of FR-2.
 
 use crate::wire::{BODY_CRC_BYTES, EXT_BYTES_MAX, HEAD_BYTES};
 use crate::wire::{DecodeError, REQUEST_FIXED_BYTES, RESPONSE_FIXED_BYTES};
@@ -53,7 +55,7 @@ impl Kind {
         Self::CLOSE,
     ];
 
-    /// Whether a peer that does not know this kind may skip it (FR-4).
+    /// Whether a peer that does not know this kind may skip it (FR-7).
     #[must_use]
     pub const fn is_skippable(self) -> bool {
         self.0 & 0x80 != 0
@@ -65,7 +67,17 @@ impl Kind {
         Self::ALL.contains(&self)
     }
 
-    /// Bytes of fixed fields at the start of the body.
+    /// Whether a frame of this kind may carry this call id: an odd one for those of a call, 0 for
+    /// those of the connection, any for those that are skipped (FR-12, FR-7).
+    #[must_use]
+    pub fn takes_call(self, call: CallId) -> bool {
+        match self {
+            Self::REQUEST | Self::RESPONSE | Self::CANCEL => call.is_client(),
+            _ => call == CallId::CONNECTION || !self.is_known(),
+        }
+    }
+
+    /// Bytes of fixed fields at the start of the body; 0 for kinds that are skipped.
     const fn fixed_bytes(self) -> usize {
         match self {
             Self::REQUEST => REQUEST_FIXED_BYTES,
@@ -81,7 +93,7 @@ impl Kind {
 pub struct Flags(pub u8);
 
 impl Flags {
-    /// The flags that must be understood and are not (FR-5).
+    /// The flags that must be understood and are not (FR-8).
     #[must_use]
     pub const fn unknown_critical(self) -> u8 {
         self.0 & 0xf0
@@ -104,17 +116,18 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads a header and checks it, in the order of FR-2 and FR-3.
+    /// Reads a header and checks it, in the order of FR-2.
     ///
     /// # Errors
     /// [`DecodeError::HeadCrc`] first; then [`DecodeError::FrameTooLarge`] for a body over
-    /// `frame_bytes_max`, [`DecodeError::Malformed`] for a body too short for what it must hold.
+    /// `frame_bytes_max`, [`DecodeError::UnknownKind`], [`DecodeError::UnknownFlag`], and
+    /// [`DecodeError::Malformed`] for lengths that contradict each other.
     pub fn parse(bytes: &[u8; HEAD_BYTES], frame_bytes_max: u32) -> Result<Self, DecodeError> {
         let [a, b, c, d, kind, flags, e, f, g, h, i, j, k, l, m, n] = *bytes;
         let found = u32::from_be_bytes([k, l, m, n]);
         let computed = crc32fast::hash(&bytes[..HEAD_BYTES - 4]);
         if computed != found {
-            return Err(DecodeError::HeadCrc { computed, found });
+            return Err(DecodeError::HeadCrc { computed, found }); // FR-3
         }
         let head = Self {
             body_len: u32::from_be_bytes([a, b, c, d]),
@@ -130,7 +143,7 @@ impl Head {
     /// Bytes of the whole frame, header included.
     #[must_use]
     pub const fn frame_bytes(&self) -> usize {
-        HEAD_BYTES + self.body_len as usize
+        HEAD_BYTES.saturating_add(self.body_len as usize)
     }
 
     /// Bytes of fixed fields in this frame's body.
@@ -142,7 +155,15 @@ impl Head {
     fn check(&self, frame_bytes_max: u32) -> Result<(), DecodeError> {
         if self.body_len > frame_bytes_max {
             let (bytes, max) = (self.body_len, frame_bytes_max);
-            return Err(DecodeError::FrameTooLarge { bytes, max });
+            return Err(DecodeError::FrameTooLarge { bytes, max }); // FR-4
+        }
+        let Self { kind, flags, .. } = *self;
+        if !kind.is_known() && !kind.is_skippable() {
+            return Err(DecodeError::UnknownKind(kind.0)); // FR-7
+        }
+        // On a REQUEST it refuses the call, after the body was read (CA-3).
+        if flags.unknown_critical() != 0 && kind != Kind::REQUEST {
+            return Err(DecodeError::UnknownFlag { kind: kind.0, flags: flags.0 }); // FR-8
         }
         let ext_bytes = usize::from(self.ext_len);
         if ext_bytes > EXT_BYTES_MAX {

@@ -1,9 +1,10 @@
 //! HELLO and HELLO_ACK: what each side tells the other before the first answer.
 //!
 //! Invariant: a value made by `parse` holds every required key with a legal size and range
-//! (HS-4, HS-5); what is optional is `None` or empty.
+//! (HS-5, HS-6); what is optional is empty.
 
-use crate::wire::{DecodeError, FRAME_BYTES_FLOOR, TlvError, Tlvs, check_tlvs, push_tlv};
+use crate::wire::{CODECS_MAX, DecodeError, FRAME_BYTES_FLOOR, Tlv, TlvError, TlvRule, Tlvs};
+use crate::wire::{check_tlvs, is_codec_list, push_tlv};
 
 /// What a client says first.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,19 +42,19 @@ impl Hello {
     /// Bytes of the build text, at most.
     pub const BUILD_BYTES_MAX: usize = 64;
     /// Codecs listed, at most.
-    pub const CODECS_MAX: usize = 32;
+    pub const CODECS_MAX: usize = CODECS_MAX;
 
     /// Reads the TLVs of a HELLO.
     ///
     /// # Errors
     /// [`DecodeError::Malformed`] and [`DecodeError::UnknownTlv`].
     pub fn parse(ext: &[u8]) -> Result<Self, DecodeError> {
-        let tlvs = checked(ext)?;
+        let tlvs = checked(ext, judge_hello)?;
         Ok(Self {
-            frame_bytes_max: frame_bytes_max(tlvs)?,
+            frame_bytes_max: u32::from_be_bytes(required(tlvs, key::FRAME_BYTES_MAX)?),
             codecs: codecs(tlvs)?,
-            build: build(tlvs)?,
-            tables: hashes(tlvs)?,
+            build: build(tlvs),
+            tables: hashes(tlvs),
         })
     }
 
@@ -78,20 +79,13 @@ impl HelloAck {
     /// # Errors
     /// [`DecodeError::Malformed`] and [`DecodeError::UnknownTlv`].
     pub fn parse(ext: &[u8]) -> Result<Self, DecodeError> {
-        let tlvs = checked(ext)?;
-        let [table] = hashes(tlvs)?[..] else {
-            return Err(malformed("HELLO_ACK names exactly one table"));
-        };
-        let calls_max = u32::from_be_bytes(required(tlvs, key::CALLS_MAX)?);
-        if calls_max == 0 {
-            return Err(malformed("calls_max is 0"));
-        }
+        let tlvs = checked(ext, judge_ack)?;
         Ok(Self {
-            frame_bytes_max: frame_bytes_max(tlvs)?,
-            calls_max,
+            frame_bytes_max: u32::from_be_bytes(required(tlvs, key::FRAME_BYTES_MAX)?),
+            calls_max: u32::from_be_bytes(required(tlvs, key::CALLS_MAX)?),
             codecs: codecs(tlvs)?,
-            build: build(tlvs)?,
-            table,
+            build: build(tlvs),
+            table: u64::from_be_bytes(required(tlvs, key::TABLES)?),
             transcript: u64::from_be_bytes(required(tlvs, key::TRANSCRIPT)?),
         })
     }
@@ -120,58 +114,75 @@ mod key {
     pub(super) const TRANSCRIPT: u16 = 6;
 }
 
-fn checked(ext: &[u8]) -> Result<Tlvs<'_>, DecodeError> {
-    let known = |key| (key::FRAME_BYTES_MAX..=key::TRANSCRIPT).contains(&key);
-    match check_tlvs(ext, known, |_| false) {
+fn checked(
+    ext: &[u8],
+    judge: fn(Tlv<'_>) -> Result<TlvRule, &'static str>,
+) -> Result<Tlvs<'_>, DecodeError> {
+    match check_tlvs(ext, judge) {
         Ok(()) => Ok(Tlvs::new(ext)),
-        Err(TlvError::UnknownCritical(key)) => Err(DecodeError::UnknownTlv(key)),
+        Err(TlvError::UnknownCritical(key)) => Err(DecodeError::UnknownTlv(key)), // FR-10
         Err(TlvError::Malformed(what)) => Err(malformed(what)),
     }
 }
 
-fn required<const N: usize>(tlvs: Tlvs<'_>, key: u16) -> Result<[u8; N], DecodeError> {
-    let value = tlvs.find(key).ok_or(malformed("a required handshake key is missing"))?;
-    value.try_into().map_err(|_| malformed("a handshake key has the wrong size"))
+/// Keys 2 and 6 are not known in a HELLO, and not judged (HS-5).
+fn judge_hello(tlv: Tlv<'_>) -> Result<TlvRule, &'static str> {
+    match tlv.key {
+        key::CALLS_MAX | key::TRANSCRIPT => Ok(TlvRule::Unknown),
+        _ => judge(tlv),
+    }
 }
 
-fn frame_bytes_max(tlvs: Tlvs<'_>) -> Result<u32, DecodeError> {
-    let max = u32::from_be_bytes(required(tlvs, key::FRAME_BYTES_MAX)?);
-    if max < FRAME_BYTES_FLOOR {
-        return Err(malformed("frame_bytes_max is below 65536"));
+fn judge_ack(tlv: Tlv<'_>) -> Result<TlvRule, &'static str> {
+    if tlv.key == key::TABLES && tlv.value.len() != HASH_BYTES {
+        return Err("HELLO_ACK does not name exactly one table"); // HS-6
     }
-    Ok(max)
+    judge(tlv)
+}
+
+/// The values that the handshake keys allow (HS-6).
+fn judge(tlv: Tlv<'_>) -> Result<TlvRule, &'static str> {
+    let Tlv { key, value } = tlv;
+    let number = value.try_into().map(u32::from_be_bytes);
+    let (is_sound, why) = match key {
+        key::FRAME_BYTES_MAX => {
+            (number.is_ok_and(|max| max >= FRAME_BYTES_FLOOR), "frame_bytes_max is below 65536")
+        }
+        key::CALLS_MAX => (number.is_ok_and(|max| max >= 1), "calls_max is not 1 or more"),
+        key::CODECS => (is_codec_list(value), "codecs are not 1 to 32, ascending"),
+        key::BUILD => {
+            let is_text = std::str::from_utf8(value).is_ok();
+            (is_text && value.len() <= Hello::BUILD_BYTES_MAX, "build is not UTF-8 of 64 bytes")
+        }
+        key::TABLES => {
+            let (hashes, rest) = value.as_chunks::<HASH_BYTES>();
+            let is_sound = rest.is_empty() && hashes.len() <= Hello::TABLES_MAX;
+            (is_sound, "tables are not 0 to 8 times 8 bytes")
+        }
+        key::TRANSCRIPT => (value.len() == HASH_BYTES, "the transcript is not 8 bytes"),
+        _ => return Ok(TlvRule::Unknown),
+    };
+    if is_sound { Ok(TlvRule::Once) } else { Err(why) }
+}
+
+fn required<const N: usize>(tlvs: Tlvs<'_>, key: u16) -> Result<[u8; N], DecodeError> {
+    let value = tlvs.find(key).ok_or(malformed("a required handshake key is missing"))?;
+    value.try_into().map_err(|_| malformed("a handshake key has the wrong size")) // HS-6
 }
 
 fn codecs(tlvs: Tlvs<'_>) -> Result<Vec<u8>, DecodeError> {
     let codecs = tlvs.find(key::CODECS).ok_or(malformed("the list of codecs is missing"))?;
-    if codecs.is_empty() || codecs.len() > Hello::CODECS_MAX {
-        return Err(malformed("the list of codecs has not 1 to 32 entries"));
-    }
-    if !codecs.is_sorted_by(|a, b| a < b) {
-        return Err(malformed("codecs do not ascend"));
-    }
     Ok(codecs.to_vec())
 }
 
-fn build(tlvs: Tlvs<'_>) -> Result<String, DecodeError> {
-    let Some(build) = tlvs.find(key::BUILD) else {
-        return Ok(String::new());
-    };
-    if build.len() > Hello::BUILD_BYTES_MAX {
-        return Err(malformed("the build text is over 64 bytes"));
-    }
-    match std::str::from_utf8(build) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(malformed("the build text is not UTF-8")),
-    }
+fn build(tlvs: Tlvs<'_>) -> String {
+    // Checked to be UTF-8; without the key it is empty.
+    String::from_utf8_lossy(tlvs.find(key::BUILD).unwrap_or_default()).into_owned()
 }
 
-fn hashes(tlvs: Tlvs<'_>) -> Result<Vec<u64>, DecodeError> {
-    let (hashes, rest) = tlvs.find(key::TABLES).unwrap_or_default().as_chunks::<8>();
-    if !rest.is_empty() || hashes.len() > Hello::TABLES_MAX {
-        return Err(malformed("table hashes are not 0 to 8 times 8 bytes"));
-    }
-    Ok(hashes.iter().map(|hash| u64::from_be_bytes(*hash)).collect())
+fn hashes(tlvs: Tlvs<'_>) -> Vec<u64> {
+    let (hashes, _) = tlvs.find(key::TABLES).unwrap_or_default().as_chunks::<HASH_BYTES>();
+    hashes.iter().map(|hash| u64::from_be_bytes(*hash)).collect()
 }
 
 /// The build text is for people: one that is too long is cut, not refused.
@@ -185,3 +196,5 @@ fn push_text(ext: &mut Vec<u8>, build: &str) {
 const fn malformed(what: &'static str) -> DecodeError {
     DecodeError::Malformed { what }
 }
+
+const HASH_BYTES: usize = 8;

@@ -43,18 +43,20 @@ pub use preface::{Preface, PrefaceError, VersionRange};
 pub use status::{Code, Disposition};
 pub(crate) use table::table_hash;
 pub use table::{MethodId, MethodRow, TableError, TablePayload, VersionRow};
-pub use tlv::{Tlv, TlvError, Tlvs, check_tlvs, push_tlv};
+pub(crate) use tlv::is_codec_list;
+pub use tlv::{Tlv, TlvError, TlvRule, Tlvs, check_tlvs, push_tlv};
 pub use tlv::{request_keys, response_keys};
 
 /// Bytes of every frame's header.
 pub const HEAD_BYTES: usize = 16;
 /// Bytes of the body's CRC at the end of every frame.
 pub const BODY_CRC_BYTES: usize = 4;
-/// Bytes of TLVs in one frame, at most (FR-7).
+/// Bytes of TLVs in one frame, at most (FR-2).
 pub const EXT_BYTES_MAX: usize = 8192;
-/// `body_len` that every receiver accepts, and that a sender keeps to until it knows better.
+/// `body_len` that every receiver accepts after the handshake, and that a sender keeps to until
+/// it knows better (FR-4).
 pub const FRAME_BYTES_FLOOR: u32 = 65_536;
-/// `body_len` accepted before the peer's HELLO or HELLO_ACK was read.
+/// `body_len` accepted before the peer's HELLO or HELLO_ACK was read (FR-4).
 pub const FRAME_BYTES_HANDSHAKE: u32 = 16_384;
 /// `body_len` accepted by default.
 pub const FRAME_BYTES_DEFAULT: u32 = 4 * 1024 * 1024;
@@ -62,11 +64,13 @@ pub const FRAME_BYTES_DEFAULT: u32 = 4 * 1024 * 1024;
 pub const REQUEST_FIXED_BYTES: usize = 16;
 /// Fixed fields of a RESPONSE.
 pub const RESPONSE_FIXED_BYTES: usize = 4;
-/// Metadata entries of one request or response, at most.
+/// Codecs in one list, at most (HS-5, ST-4).
+pub(crate) const CODECS_MAX: usize = 32;
+/// Metadata entries of one request or response, at most (CA-10).
 pub const METADATA_ENTRIES_MAX: usize = 64;
-/// The text of a RESPONSE's message, at most.
+/// Bytes of the text of a RESPONSE's message, at most (ST-4).
 pub const MESSAGE_BYTES_MAX: usize = 1024;
-/// REQUESTs that may be sent before HELLO_ACK was read.
+/// REQUESTs that may be sent before HELLO_ACK was read (HS-8).
 pub const EARLY_CALLS_MAX: u32 = 64;
-/// A server takes no timeout as longer than this many milliseconds.
+/// A server takes no timeout as longer than this many milliseconds (CA-8).
 pub const TIMEOUT_MS_MAX: u32 = 3_600_000;

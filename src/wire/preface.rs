@@ -1,7 +1,7 @@
 //! The first eight bytes each side sends: who it is and which protocol versions it speaks.
 //!
-//! `"SWBK":4 lo:2 hi:2`. This layout is the same in every version of the protocol (HS-1), so
-//! that two sides without a common version still understand why.
+//! `"SWBK":4 lo:2 hi:2`. This layout is the same in every version of the protocol, so that two
+//! sides without a common version still understand why (HS-4).
 
 /// The protocol versions one side speaks, both ends included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -13,10 +13,19 @@ pub struct VersionRange {
 }
 
 impl VersionRange {
-    /// What this build speaks.
+    /// What this build speaks. With `lo` below `hi`, HS-10 would have to be implemented.
     pub const OURS: Self = Self { lo: 1, hi: 1 };
 
-    /// The highest version both speak, if there is one (HS-2).
+    /// Checks that this is a range: `1 <= lo <= hi`.
+    ///
+    /// # Errors
+    /// [`PrefaceError::BadRange`] (HS-3).
+    pub const fn check(self) -> Result<(), PrefaceError> {
+        let Self { lo, hi } = self;
+        if lo == 0 || lo > hi { Err(PrefaceError::BadRange { lo, hi }) } else { Ok(()) }
+    }
+
+    /// The highest version both speak, if there is one (HS-4).
     #[must_use]
     pub fn choose(self, other: Self) -> Option<u16> {
         let chosen = self.hi.min(other.hi);
@@ -68,7 +77,8 @@ impl Preface {
     /// Reads a preface from the start of `input`; `None` when more bytes are needed.
     ///
     /// # Errors
-    /// [`PrefaceError::NotSwitchback`] as soon as one byte differs from the magic.
+    /// [`PrefaceError::NotSwitchback`] as soon as one byte differs from the magic (HS-2);
+    /// [`PrefaceError::BadRange`] (HS-3).
     pub fn parse(input: &[u8]) -> Result<Option<Self>, PrefaceError> {
         if input.iter().zip(Self::MAGIC).any(|(found, wanted)| *found != wanted) {
             return Err(PrefaceError::NotSwitchback);
@@ -77,9 +87,7 @@ impl Preface {
             return Ok(None);
         };
         let (lo, hi) = (u16::from_be_bytes([*l0, *l1]), u16::from_be_bytes([*h0, *h1]));
-        if lo == 0 || lo > hi {
-            return Err(PrefaceError::BadRange { lo, hi });
-        }
-        Ok(Some(Self(VersionRange { lo, hi })))
+        let range = VersionRange { lo, hi };
+        range.check().map(|()| Some(Self(range)))
     }
 }

@@ -1,7 +1,7 @@
 //! How a call ended, as numbers: codes and dispositions.
 //!
 //! Invariants: numbers are fixed in `spec/05-status.md`; unknown codes are kept, never mapped to
-//! OK (ST-2); a disposition has exactly three values, and only the framework stamps it.
+//! OK (ST-1); a disposition has exactly three values (ST-3), and only the framework stamps it.
 
 /// How a call ended.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -62,7 +62,7 @@ codes! {
 }
 
 impl Code {
-    /// The code with this number.
+    /// The code with this number, known or not (ST-1).
     #[must_use]
     pub const fn from_u16(number: u16) -> Self {
         Self(number)
@@ -74,10 +74,17 @@ impl Code {
         self.0
     }
 
-    /// Whether the client itself makes this code; such a number is never sent (ST-3).
+    /// Whether the client itself makes this code; such a number is never sent (ST-2).
     #[must_use]
     pub const fn is_local(self) -> bool {
         self.0 >= 0x8000
+    }
+
+    /// Whether a RESPONSE with this code carries a payload: the response, or the method's own
+    /// error (CA-6).
+    #[must_use]
+    pub const fn has_payload(self) -> bool {
+        matches!(self, Self::OK | Self::APP)
     }
 
     /// Whether a handler may choose this code.
@@ -103,7 +110,7 @@ impl std::fmt::Debug for Code {
 }
 
 /// Whether a call was executed, as far as anyone can know. It decides whether sending the call
-/// again is safe.
+/// again is safe (ST-3).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Disposition {
     /// No handler was started: safe to send again, whatever the method.

@@ -3,8 +3,8 @@
 //! `hash:8 count:2`, then per method `method:4 ceiling:2 n:1` and n times
 //! `version:2 fingerprint:8` (RT-3). The same layout serves TABLE and TABLE_UPDATE.
 //!
-//! Invariants: methods ascend by id, versions ascend within a method; at most 2,048 methods and
-//! 4,096 versions, so that a table always fits a frame of 65,536 bytes.
+//! Invariants (RT-3): methods ascend by id, versions ascend within a method; at most 2,048 methods
+//! and 4,096 versions, so that a table always fits a frame of 65,536 bytes.
 
 use crate::util::fnv64;
 use crate::wire::cursor::Cursor;
@@ -59,7 +59,7 @@ impl MethodRow {
     /// Versions of one method, at most.
     pub const VERSIONS_MAX: usize = 64;
 
-    /// Whether `version` may be called now: listed and not above the ceiling (RT-5).
+    /// Whether `version` may be called now: listed and not above the ceiling (CA-4).
     #[must_use]
     pub fn is_callable(&self, version: u16) -> bool {
         version <= self.ceiling && self.versions.iter().any(|row| row.version == version)
@@ -101,7 +101,7 @@ impl TablePayload {
     /// Reads a payload. Whether the hash fits is for the caller to check.
     ///
     /// # Errors
-    /// [`TableError::Malformed`].
+    /// [`TableError::Malformed`] (RT-3).
     pub fn parse(payload: &[u8]) -> Result<Self, TableError> {
         let mut cursor = Cursor::new(payload);
         let (Some(hash), Some(count)) = (cursor.u64(), cursor.u16()) else {
@@ -129,6 +129,37 @@ impl TablePayload {
         Ok(Self { hash, rows })
     }
 
+    /// The updates that make this table out of `before`, in order: none when they are the same,
+    /// two when all the changes do not fit one (RT-5).
+    #[must_use]
+    pub fn updates_from(&self, before: &Self) -> Vec<Self> {
+        let mut gone: Vec<MethodRow> = Vec::new();
+        for row in before.rows.iter().filter(|row| self.row(row.method).is_none()) {
+            gone.push(MethodRow { method: row.method, ceiling: 0, versions: Vec::new() });
+        }
+        let changed = |row: &&MethodRow| before.row(row.method) != Some(*row);
+        let mut rows: Vec<MethodRow> = self.rows.iter().filter(changed).cloned().collect();
+        if gone.is_empty() && rows.is_empty() {
+            return Vec::new();
+        }
+        if gone.len() + rows.len() <= Self::METHODS_MAX {
+            rows.append(&mut gone);
+            rows.sort_by_key(|row| row.method);
+            return vec![Self { hash: self.hash, rows }];
+        }
+        // First what goes, so that no table on the way is over its limits.
+        let kept = before.rows.iter().filter(|row| self.row(row.method).is_some());
+        let kept: Vec<MethodRow> = kept.cloned().collect();
+        vec![Self { hash: table_hash(&kept), rows: gone }, Self { hash: self.hash, rows }]
+    }
+
+    /// The row of one method.
+    #[must_use]
+    pub fn row(&self, method: MethodId) -> Option<&MethodRow> {
+        let at = self.rows.binary_search_by_key(&method, |row| row.method).ok()?;
+        Some(&self.rows[at])
+    }
+
     /// The payload as sent.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -138,7 +169,7 @@ impl TablePayload {
     }
 }
 
-/// The hash of a full table with these rows.
+/// The hash of a full table with these rows (RT-3).
 pub(crate) fn table_hash(rows: &[MethodRow]) -> u64 {
     let mut bytes = Vec::new();
     push_rows(&mut bytes, rows);

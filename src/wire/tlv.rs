@@ -1,18 +1,18 @@
 //! TLVs: `key:2 len:2 value`, the part of a frame that may grow without a new protocol version.
 //!
-//! Invariants: keys ascend; only a repeatable key may stand twice; bit 15 marks a key that must
-//! be understood (FR-8). A checked block can be walked without errors.
+//! Invariants: keys never descend; a known key stands twice only if it may (FR-9); bit 15 marks a
+//! key that must be understood (FR-10). A checked block can be walked without errors.
 
-use crate::wire::METADATA_ENTRIES_MAX;
+use crate::wire::CODECS_MAX;
 use crate::wire::cursor::Cursor;
 
-/// Keys of a REQUEST.
+/// Keys of a REQUEST (CA-10).
 pub mod request_keys {
     /// One metadata entry, repeatable: `name_len:1 name value`.
     pub const METADATA: u16 = 16;
 }
 
-/// Keys of a RESPONSE.
+/// Keys of a RESPONSE (ST-4).
 pub mod response_keys {
     /// Text for people.
     pub const MESSAGE: u16 = 1;
@@ -47,9 +47,20 @@ pub enum TlvError {
     /// A critical key that the frame's kind does not define.
     #[error("unknown critical TLV {0:#06x}")]
     UnknownCritical(u16),
-    /// Cut short, out of order, repeated, or a value of the wrong size.
+    /// Cut short, out of order, repeated, or a value that its key does not allow.
     #[error("malformed TLV block: {0}")]
     Malformed(&'static str),
+}
+
+/// What a kind of frame makes of one TLV.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TlvRule {
+    /// The kind does not define the key: skipped, once or repeated, unless it is critical.
+    Unknown,
+    /// Known; may stand once.
+    Once,
+    /// Known; may stand so many times.
+    UpTo(usize),
 }
 
 /// Walks a block of TLVs; stops at the first one that is cut short.
@@ -81,42 +92,51 @@ impl<'a> Iterator for Tlvs<'a> {
     }
 }
 
-/// Checks a block: its layout, the order of its keys, critical keys against `is_known`.
+/// Checks a block: its layout and the order of its keys, and each TLV by `judge`, which answers
+/// what the frame's kind makes of it, or what is wrong with its value.
 ///
 /// # Errors
-/// [`TlvError`], for the first rule that is broken.
-pub fn check_tlvs(
-    ext: &[u8],
-    is_known: impl Fn(u16) -> bool,
-    is_repeatable: impl Fn(u16) -> bool,
+/// [`TlvError`]. A block that is malformed anywhere is malformed, even when a critical key that
+/// is not known comes before the fault.
+pub fn check_tlvs<'a>(
+    ext: &'a [u8],
+    judge: impl Fn(Tlv<'a>) -> Result<TlvRule, &'static str>,
 ) -> Result<(), TlvError> {
     let mut cursor = Cursor::new(ext);
     let mut last = None;
-    let mut repeated: usize = 0;
+    let mut entries: usize = 0;
+    let mut unknown_critical = None;
     while !cursor.is_empty() {
         let (Some(key), Some(len)) = (cursor.u16(), cursor.u16()) else {
-            return Err(TlvError::Malformed("cut short in a key or length"));
+            return Err(TlvError::Malformed("cut short in a key or length")); // FR-9
         };
-        if cursor.take(usize::from(len)).is_none() {
-            return Err(TlvError::Malformed("a value runs past the block"));
+        let Some(value) = cursor.take(usize::from(len)) else {
+            return Err(TlvError::Malformed("a value runs past the block")); // FR-9
+        };
+        if last.is_some_and(|last| key < last) {
+            return Err(TlvError::Malformed("keys descend")); // FR-9
         }
-        match last {
-            Some(last) if key < last => return Err(TlvError::Malformed("keys do not ascend")),
-            Some(last) if key == last && !is_repeatable(key) => {
-                return Err(TlvError::Malformed("a key stands twice"));
+        entries = if last == Some(key) { entries + 1 } else { 1 };
+        match judge(Tlv { key, value }).map_err(TlvError::Malformed)? {
+            TlvRule::Once if entries > 1 => {
+                return Err(TlvError::Malformed("a key stands twice")); // FR-9
             }
-            Some(last) if key == last => repeated += 1,
-            Some(_) | None => repeated = 1,
-        }
-        if repeated > METADATA_ENTRIES_MAX {
-            return Err(TlvError::Malformed("more than 64 entries of one key"));
-        }
-        if key & CRITICAL != 0 && !is_known(key) {
-            return Err(TlvError::UnknownCritical(key));
+            TlvRule::UpTo(max) if entries > max => {
+                return Err(TlvError::Malformed("a key stands too often")); // CA-10
+            }
+            TlvRule::Unknown if key & CRITICAL != 0 && unknown_critical.is_none() => {
+                unknown_critical = Some(key);
+            }
+            TlvRule::Once | TlvRule::UpTo(_) | TlvRule::Unknown => {}
         }
         last = Some(key);
     }
-    Ok(())
+    unknown_critical.map_or(Ok(()), |key| Err(TlvError::UnknownCritical(key))) // FR-10
+}
+
+/// Whether a value is a list of codecs: 1 to 32 of them, strictly ascending (HS-5, ST-4).
+pub(crate) fn is_codec_list(value: &[u8]) -> bool {
+    (1..=CODECS_MAX).contains(&value.len()) && value.is_sorted_by(|a, b| a < b)
 }
 
 /// Appends one TLV. Keys must be pushed in ascending order.
