@@ -355,7 +355,8 @@ impl ClientShared {
             Flush::Write(mut writer) => match writer.write_now() {
                 Ok(()) => release(self, writer),
                 Err(error) => {
-                    self.lock().out.fail();
+                    let failed = self.lock().out.fail();
+                    drop(failed);
                     self.handle_write_error(&error);
                 }
             },
@@ -382,6 +383,7 @@ impl ClientShared {
         state.proto.calls.lose_all(known, |token| wakers.extend(token.take()));
         wakers.extend(state.queue.clear());
         wakers.extend(state.waiting.clear());
+        let mut failed = None;
         let flush = match close {
             Some((reason, detail)) => {
                 let last_call = CallId::CONNECTION;
@@ -391,12 +393,13 @@ impl ClientShared {
                 flush
             }
             None => {
-                state.out.fail();
+                failed = state.out.fail();
                 Flush::Nothing
             }
         };
         wakers.extend(state.out.wake());
         drop(state);
+        drop(failed);
         self.flush(flush);
         wakers.into_iter().for_each(Waker::wake);
         self.reader.wake();

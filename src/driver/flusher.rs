@@ -78,12 +78,15 @@ impl<H: FlushHost> Flusher<H> {
                     writer.poll_write_all(cx)
                 };
                 let Poll::Ready(result) = result else {
+                    if self.host.with_outbound(|out| out.watch(cx.waker())) {
+                        return Poll::Ready(true);
+                    }
                     // Deadlines pass while the peer does not read.
                     while self.poll_sweep(cx).is_ready() {}
                     return Poll::Pending;
                 };
                 if let Err(error) = result {
-                    self.host.with_outbound(Outbound::fail);
+                    drop(self.host.with_outbound(Outbound::fail));
                     self.host.handle_write_error(&error);
                     return Poll::Ready(true);
                 }
@@ -158,7 +161,8 @@ enum Next {
 
 /// Gives a writer back and tells whom it concerns.
 pub(crate) fn release<H: FlushHost>(host: &H, writer: Writer) {
-    let Released { wake, has_room } = host.with_outbound(|out| out.release(writer));
+    let Released { wake, has_room, failed } = host.with_outbound(|out| out.release(writer));
+    drop(failed);
     if let Some(waker) = wake {
         waker.wake();
     }
