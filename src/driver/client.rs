@@ -378,7 +378,12 @@ impl ClientShared {
         tracing::debug!(%error, "connection ended");
         state.end = Some(error);
         let mut wakers = Vec::new();
-        let handed_bytes = state.out.sent_offset();
+        let handed_bytes = match &close {
+            // The farewell goes out behind what was handed over, and must not take along what
+            // is said not to have been sent.
+            Some(_) => state.out.discard(),
+            None => state.out.sent_offset(),
+        };
         let known = LostDisposition { handed_bytes, last_call };
         state.proto.calls.lose_all(known, |token| wakers.extend(token.take()));
         wakers.extend(state.queue.clear());

@@ -95,6 +95,13 @@ impl Outbound {
         self.handed - self.writer.as_ref().map_or(0, |writer| writer.rest().len() as u64)
     }
 
+    /// Forgets what nobody has begun to write; bytes below the offset given back were sent or
+    /// still will be.
+    pub(crate) fn discard(&mut self) -> u64 {
+        self.pending.clear();
+        self.handed
+    }
+
     /// The buffer to append whole frames to, unless the output is closed.
     pub(crate) const fn pending(&mut self) -> &mut Vec<u8> {
         &mut self.pending

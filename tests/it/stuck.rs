@@ -12,7 +12,7 @@ use switchback::wire::{
     CallId, FRAME_BYTES_DEFAULT, Hello, Kind, Preface, VersionRange, append_control,
 };
 use switchback::{CallError, Channel, Code, Cx, Disposition, Method, Router, Stub};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 static WAIT: LazyLock<Stub<(), (), Infallible>> =
@@ -114,4 +114,37 @@ async fn a_cut_closes_the_stream_under_a_stuck_write() {
     let flood = tokio::time::timeout(Duration::from_secs(10), towards.write_all(&[0; 1024])).await;
     let error = flood.expect("nobody holds the stream").unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+}
+
+/// A call that says it was not processed is not sent with the farewell: the handshake times out
+/// while its request waits behind a stuck write, then the server reads on.
+#[tokio::test(start_paused = true)]
+async fn what_was_not_sent_is_not_sent_with_the_farewell() {
+    static SEND: LazyLock<Stub<String, (), Infallible>> =
+        LazyLock::new(|| Stub::infallible("stuck.Test/send", 1, Fingerprint::UNCHECKED));
+    let (client_end, mut peer) = tokio::io::duplex(200);
+    let (reader, writer) = tokio::io::split(client_end);
+    let channel = Channel::builder().stream(Stream::new(reader, writer, "stuck")).unwrap();
+    let mark = |number: usize| format!("<{number}>").repeat(40);
+    let mut calls = Vec::new();
+    for number in 0..8 {
+        calls.push(tokio::spawn(channel.call(&SEND, mark(number))));
+        tokio::time::sleep(Duration::from_millis(1)).await; // Until it is stuck, or waits.
+    }
+    let mut ends = Vec::new();
+    for call in calls {
+        ends.push(code(call.await.unwrap()));
+    }
+    drop(channel);
+
+    let mut sent = Vec::new();
+    peer.read_to_end(&mut sent).await.unwrap();
+
+    let sent = String::from_utf8_lossy(&sent);
+    for (number, end) in ends.iter().enumerate() {
+        assert_eq!(end.0, Code::CONNECTION_LOST);
+        let is_unsent = end.1 == Disposition::NotProcessed;
+        assert_eq!(is_unsent, !sent.contains(&mark(number)), "call {number}: {ends:?}");
+    }
+    assert!(ends.iter().any(|end| end.1 == Disposition::NotProcessed), "{ends:?}");
 }
