@@ -362,7 +362,8 @@ impl ClientShared {
             Flush::Write(mut writer) => match writer.write_now() {
                 Ok(()) => release(self, writer),
                 Err(error) => {
-                    self.lock().out.fail();
+                    let failed = self.lock().out.fail();
+                    drop(failed);
                     self.handle_write_error(&error);
                 }
             },
@@ -384,13 +385,20 @@ impl ClientShared {
         tracing::debug!(%error, "connection ended");
         state.end = Some(error);
         let mut wakers = Vec::new();
+        let sent_bytes = match &close {
+            // The farewell goes out behind what was handed over, and must not take along what
+            // is said not to have been sent.
+            Some(_) => state.out.discard(),
+            None => state.out.sent_offset(),
+        };
         // Who has no version in common with us, or another protocol, executed nothing (HS-4).
         let is_stranger = state.end.as_ref().is_some_and(Error::is_stranger);
-        let handed_bytes = if is_stranger { 0 } else { state.out.sent_offset() };
+        let handed_bytes = if is_stranger { 0 } else { sent_bytes };
         let known = LostDisposition { handed_bytes, last_call };
         state.proto.calls.lose_all(known, |token| wakers.extend(token.take()));
         wakers.extend(state.queue.clear());
         wakers.extend(state.waiting.clear());
+        let mut failed = None;
         let flush = match close {
             Some((reason, detail)) => {
                 let last_call = CallId::CONNECTION;
@@ -400,12 +408,13 @@ impl ClientShared {
                 flush
             }
             None => {
-                state.out.fail();
+                failed = state.out.fail();
                 Flush::Nothing
             }
         };
         wakers.extend(state.out.wake());
         drop(state);
+        drop(failed);
         self.flush(flush);
         wakers.into_iter().for_each(Waker::wake);
         self.reader.wake();

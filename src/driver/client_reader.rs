@@ -19,7 +19,7 @@ use crate::driver::client::{ClientSettings, ClientShared, ClientState};
 use crate::driver::input::{InputStream, ReadTurn};
 use crate::error::{Error, ErrorKind};
 use crate::proto::{ClientEvent, Inbound, Input, Violation};
-use crate::wire::{CallId, CloseReason};
+use crate::wire::{CallId, CloseReason, PrefaceError};
 
 pub(crate) struct ClientReader {
     shared: Arc<ClientShared>,
@@ -101,9 +101,10 @@ impl ClientReader {
         let linger = self.linger.get_or_insert_with(|| clock.sleep_until(clock.now() + LINGER));
         std::task::ready!(linger.as_mut().poll(cx));
         let mut state = self.shared.lock();
-        state.out.fail();
+        let failed = state.out.fail();
         let flusher = state.out.wake();
         drop(state);
+        drop(failed);
         if let Some(waker) = flusher {
             waker.wake();
         }
@@ -127,7 +128,9 @@ impl ClientReader {
     fn refuse(&self, violation: Violation, bytes: &[u8]) {
         let error = Error::violation(violation, bytes);
         let close = match violation {
-            Violation::Preface(_) | Violation::NoCommonVersion { .. } => None,
+            Violation::Preface(PrefaceError::NotSwitchback) | Violation::NoCommonVersion { .. } => {
+                None
+            }
             violation => Some((violation.close_reason(), violation.to_string())),
         };
         self.shared.finish(error, None, close);

@@ -80,7 +80,7 @@ impl<H: FlushHost> Flusher<H> {
                     writer.poll_write_all(cx)
                 };
                 let Poll::Ready(result) = result else {
-                    if self.host.with_outbound(|out| out.is_given_up(cx.waker())) {
+                    if self.host.with_outbound(|out| out.watch(cx.waker())) {
                         self.writer = None;
                         return Poll::Ready(true);
                     }
@@ -89,12 +89,12 @@ impl<H: FlushHost> Flusher<H> {
                     return Poll::Pending;
                 };
                 if let Err(error) = result {
-                    self.host.with_outbound(Outbound::fail);
+                    drop(self.host.with_outbound(Outbound::fail));
                     self.host.handle_write_error(&error);
                     return Poll::Ready(true);
                 }
                 if self.is_shutting_down {
-                    self.host.with_outbound(Outbound::fail);
+                    drop(self.host.with_outbound(Outbound::fail));
                     self.host.handle_done();
                     return Poll::Ready(true);
                 }
@@ -166,7 +166,8 @@ enum Next {
 
 /// Gives a writer back and tells whom it concerns.
 pub(crate) fn release<H: FlushHost>(host: &H, writer: Writer) {
-    let Released { wake, has_room } = host.with_outbound(|out| out.release(writer));
+    let Released { wake, has_room, failed } = host.with_outbound(|out| out.release(writer));
+    drop(failed);
     if let Some(waker) = wake {
         waker.wake();
     }

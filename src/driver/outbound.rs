@@ -65,6 +65,8 @@ pub(crate) struct Released {
     pub(crate) wake: Option<Waker>,
     /// Whether the output fell below its soft limit: those who wait may go on.
     pub(crate) has_room: bool,
+    /// The writer of a stream that has failed, to be dropped without the lock.
+    pub(crate) failed: Option<Writer>,
 }
 
 impl Outbound {
@@ -91,6 +93,13 @@ impl Outbound {
     pub(crate) fn sent_offset(&self) -> u64 {
         // While somebody writes nobody knows how far: all of it counts as sent.
         self.handed - self.writer.as_ref().map_or(0, |writer| writer.rest().len() as u64)
+    }
+
+    /// Forgets what nobody has begun to write; bytes below the offset given back were sent or
+    /// still will be.
+    pub(crate) fn discard(&mut self) -> u64 {
+        self.pending.clear();
+        self.handed
     }
 
     /// The buffer to append whole frames to, unless the output is closed.
@@ -155,9 +164,9 @@ impl Outbound {
         }
     }
 
-    /// For a flusher that waits for a slow peer: whether nobody wants its bytes any more; else it
-    /// is woken when that is so.
-    pub(crate) fn is_given_up(&mut self, flusher: &Waker) -> bool {
+    /// For the flusher, which waits in a write: it is woken for an earlier deadline and for the
+    /// end as if it were idle. Says whether the stream has failed already.
+    pub(crate) fn watch(&mut self, flusher: &Waker) -> bool {
         self.flusher = Some(flusher.clone());
         self.is_failed
     }
@@ -170,6 +179,10 @@ impl Outbound {
 
     /// Gives the writer back.
     pub(crate) fn release(&mut self, mut writer: Writer) -> Released {
+        if self.is_failed {
+            let wake = self.flusher.take();
+            return Released { wake, has_room: false, failed: Some(writer) };
+        }
         let was_full = self.pending.len() + writer.buf.len() > SOFT_BYTES_MAX;
         if writer.rest().is_empty() {
             writer.buf.clear();
@@ -183,7 +196,7 @@ impl Outbound {
         }
         self.writer = Some(writer);
         let wake = if is_idle && !self.is_closing { None } else { self.flusher.take() };
-        Released { wake, has_room: was_full && !self.is_full() }
+        Released { wake, has_room: was_full && !self.is_full(), failed: None }
     }
 
     /// Nothing is appended any more; what is there is written, then the stream is shut down.
@@ -195,10 +208,14 @@ impl Outbound {
         self.is_closing
     }
 
-    /// The stream failed or was shut down: nothing is written any more.
-    pub(crate) fn fail(&mut self) {
+    /// The stream failed, or was shut down: nothing is written any more. Gives the writer, unless somebody
+    /// writes: the stream is closed when it is dropped, however long handles and handlers keep
+    /// the connection's state. To be dropped without the lock.
+    #[must_use]
+    pub(crate) fn fail(&mut self) -> Option<Writer> {
         self.is_failed = true;
         self.pending = Vec::new();
+        self.writer.take()
     }
 
     pub(crate) const fn is_failed(&self) -> bool {

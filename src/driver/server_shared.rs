@@ -173,10 +173,11 @@ impl ServerShared {
         let mut wakers = Vec::new();
         let mut state = self.lock();
         state.is_ended = true;
-        state.out.fail();
+        let failed = state.out.fail();
         state.pending.end_all(|token| wakers.extend(token.take()));
         wakers.extend(state.out.wake());
         drop(state);
+        drop(failed);
         wakers.into_iter().for_each(Waker::wake);
         self.reader.wake();
     }

@@ -155,6 +155,9 @@ impl<T: Default> CallTable<T> {
     ) -> Result<Option<&mut T>, Violation> {
         let call = response.call;
         let Some(at) = self.find(call).filter(|at| self.slots[*at].owed) else {
+            if is_seeded(Bug::LateAnswer) {
+                return Ok(None); // Else the peer were blamed before a wrong call got its answer.
+            }
             let why = "a response to a call that waits for none";
             return Err(Violation::OutOfTurn { kind: Kind::RESPONSE.0, why });
         };
@@ -168,11 +171,13 @@ impl<T: Default> CallTable<T> {
         if slot.outcome.is_some() {
             return Ok(None); // Expired; its owner has not looked yet.
         }
-        if !is_seeded(Bug::StaleReply) || slot.reply.is_empty() {
+        let reply_bytes = response.ext.len() + response.payload.len();
+        // As long as the right one: an answer with bytes left over would be refused.
+        if !is_seeded(Bug::StaleReply) || slot.reply.len() != reply_bytes {
             slot.reply.clear();
+            slot.reply.extend_from_slice(response.ext);
+            slot.reply.extend_from_slice(response.payload);
         }
-        slot.reply.extend_from_slice(response.ext);
-        slot.reply.extend_from_slice(response.payload);
         slot.outcome = Some(CallOutcome::Answered {
             status: response.status,
             disposition: response.disposition,

@@ -10,7 +10,7 @@ pub enum Bug {
     /// The server starts a handler twice for one request.
     StartTwice = 1,
     /// A cancelled call's slot is free before its answer has come, and answers are not compared
-    /// with the id of the call in the slot.
+    /// with the id of the call in the slot; those that find it free are dropped.
     LateAnswer,
     /// The client's sweep ends no call.
     SweepForgets,

@@ -28,6 +28,7 @@ pub(crate) struct Shape {
 }
 
 /// What a method gives, by the text of its return type.
+#[expect(clippy::large_enum_variant, reason = "one of each method, gone after expansion")]
 pub(crate) enum Output {
     /// `T`
     Plain(Type),

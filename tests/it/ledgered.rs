@@ -1,0 +1,225 @@
+//! A workload that has everything go wrong that may, with the ledger as its judge.
+//!
+//! Two servers, four clients, real TCP. Handlers answer at once, after a while, as tasks, on
+//! threads; callers drop calls; deadlines pass, on handlers too that do not care; connections are
+//! cut and drained under load. One server takes so few calls that it refuses the first burst of
+//! every connection: a client may send 64 before it knows the limit. Both sides write ledger
+//! files, and the checker, which knows nothing of switchback, compares them.
+//!
+//! Invariants: a seed fixes what is called, not when: the schedule is the machine's. One workload
+//! at a time: they would take each other's cores, and seeded bugs are seeded in the process.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use switchback::driver::{Clock, Runtime};
+
+use crate::ledger::{self, Rules, Verdict};
+use crate::ledgered::caller::Client;
+use crate::ledgered::house::House;
+
+mod caller;
+mod house;
+
+/// What every method of the workload takes.
+#[derive(Debug, Deserialize, Serialize)]
+struct Order {
+    client: u64,
+    seq: u64,
+    hold_us: u64,
+    yields: u64,
+    fails: bool,
+}
+
+/// What every method answers, and its error too: which execution served which call.
+#[derive(Debug, Deserialize, Serialize)]
+struct Receipt {
+    nonce: u64,
+    client: u64,
+    seq: u64,
+    instance: u64,
+    version: u16,
+}
+
+/// What a workload came to.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    pub(crate) verdict: Verdict,
+    /// Calls that were refused with OVERLOADED.
+    pub(crate) overloaded: u64,
+    pub(crate) connections: usize,
+    /// Connections that ended as no workload explains.
+    pub(crate) faults: Vec<String>,
+}
+
+/// Runs the workload of a seed and has its ledger judged.
+pub(crate) fn run(seed: u64) -> Trial {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = Folder::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        // Few: blocking calls wait for a thread beyond their deadlines.
+        .max_blocking_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let work = work(seed, &folder);
+    let trial = runtime.block_on(async { tokio::time::timeout(WORK_MAX, work).await });
+    runtime.shutdown_background();
+    let (overloaded, connections, faults) = trial.expect("the workload ends by itself");
+    let verdict = ledger::check_with(&folder.files(), &RULES).unwrap();
+    Trial { verdict, overloaded, connections, faults }
+}
+
+async fn work(seed: u64, folder: &Folder) -> (u64, usize, Vec<String>) {
+    let mut random = Random(seed);
+    let time = Time::new();
+    let mut houses = Vec::new();
+    for (instance, calls_max) in (1..).zip(CALLS_MAX) {
+        let log = folder.0.join(format!("server-{instance}"));
+        houses.push(Arc::new(House::open(&log, instance, calls_max, &time).await));
+    }
+    let mut clients = Vec::new();
+    for (number, house) in (1..=CLIENTS).zip(houses.iter().cycle()) {
+        let log = folder.0.join(format!("client-{number}"));
+        clients.push(Arc::new(Client::new(&log, number, house, &time)));
+    }
+    let mut callers = Vec::new();
+    for client in &clients {
+        for _ in 0..CALLERS {
+            let random = Random(random.next());
+            callers.push(tokio::spawn(Arc::clone(client).work(CALLS_EACH, random)));
+        }
+    }
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let overloaded = clients.iter().map(|client| client.close()).sum();
+    drop(clients); // Their channels close, and they hold the houses.
+    let (mut connections, mut faults) = (0, Vec::new());
+    for house in houses {
+        let seen = Arc::into_inner(house).expect("the clients are gone").close().await;
+        connections += seen.connections;
+        faults.extend(seen.faults);
+    }
+    (overloaded, connections, faults)
+}
+
+/// The clock of both sides, and its origin.
+#[derive(Clone)]
+struct Time {
+    clock: Arc<dyn Clock>,
+    origin: Instant,
+}
+
+impl Time {
+    fn new() -> Self {
+        let clock = Runtime::tokio().clock;
+        let origin = clock.now();
+        Self { clock, origin }
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// As the ledger writes it.
+    fn us(&self, at: Instant) -> u64 {
+        at.duration_since(self.origin).as_micros().try_into().unwrap()
+    }
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn between(&mut self, start: u64, end: u64) -> u64 {
+        start + self.below(end - start)
+    }
+}
+
+/// A folder for the logs of one workload, gone when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name =
+            format!("ledgered-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left is in the system's temporary folder.
+        let _left = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Clients of the first server keep to eight calls, once they know.
+const CALLS_MAX: [u32; 2] = [8, 1024];
+const CLIENTS: u64 = 4;
+/// Callers of one client: more than the first server takes, fewer than may be sent unseen.
+const CALLERS: u64 = 24;
+const CALLS_EACH: u64 = 60;
+const WORK_MAX: Duration = Duration::from_secs(40);
+/// Beside a compiler on the same cores a task may wait for its turn; that calls end within 15 ms
+/// of their deadlines is shown on virtual time.
+const RULES: Rules = Rules { grace_us: 250_000, ..Rules::REAL };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing is lost, doubled, mixed up or told wrong, whatever goes wrong: for several seeds
+    /// the ledger is clean, no connection ended by a broken protocol, and everything that should
+    /// have gone wrong did.
+    #[test]
+    fn the_ledger_stays_clean() {
+        let mut outcomes = std::collections::BTreeMap::<String, u64>::new();
+        let mut overloaded = 0;
+        for seed in 1..=3 {
+            let trial = run(seed);
+
+            let Trial { verdict, faults, connections, .. } = &trial;
+            eprintln!("seed {seed}: {connections} connections\n{verdict}");
+            assert!(verdict.is_clean(), "seed {seed}:\n{verdict}");
+            assert_eq!(faults, &[] as &[String], "seed {seed}");
+            assert_eq!(verdict.calls, CLIENTS * CALLERS * CALLS_EACH);
+            assert!(verdict.ok * 3 > verdict.calls, "seed {seed}: many calls succeed\n{verdict}");
+            for (outcome, count) in &verdict.errors {
+                *outcomes.entry(outcome.clone()).or_default() += count;
+            }
+            overloaded += trial.overloaded;
+        }
+
+        for expected in ["app:ordered", "cancelled", "deadline", "refused", "unknown"] {
+            assert!(outcomes.contains_key(expected), "no call ended {expected}: {outcomes:?}");
+        }
+        assert!(overloaded > 0, "no call was refused for want of room: {outcomes:?}");
+    }
+}

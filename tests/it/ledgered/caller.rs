@@ -1,0 +1,240 @@
+//! The clients of the workload: each call is written down before it is made, and how it ended.
+//!
+//! Invariants: a call that has no outcome two seconds after its deadline is given up and gets no
+//! `end`, which the checker calls lost; its client makes no more calls then, so that a bug that
+//! hangs calls costs seconds, not minutes.
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use switchback::service::Fingerprint;
+use switchback::{CallError, Channel, Code, Disposition, Status, Stub};
+
+use crate::ledger::{self, Answer, ClientLog, End, Issue, Outcome};
+use crate::ledgered::house::{BLOCKING, House, KINDS, PLAIN, SPAWNED, STUBBORN, VERSION};
+use crate::ledgered::{Order, Random, Receipt, Time};
+
+/// One client: a channel, a log, and many callers.
+pub(crate) struct Client {
+    number: u64,
+    channel: Channel,
+    log: ClientLog,
+    house: Arc<House>,
+    time: Time,
+    issued: AtomicU64,
+    overloaded: AtomicU64,
+    has_hung: AtomicBool,
+}
+
+/// One call to be.
+struct Plan {
+    kind: usize,
+    order: Order,
+    timeout: Duration,
+    patience: Patience,
+}
+
+/// How long the caller waits.
+#[derive(Clone, Copy)]
+enum Patience {
+    Whole,
+    /// Drops the call after so many polls.
+    Polls(u64),
+    /// Drops the call after this time.
+    Time(Duration),
+}
+
+type Result = std::result::Result<Receipt, CallError<Receipt>>;
+
+impl Client {
+    /// A client of one house, not yet connected.
+    pub(crate) fn new(log: &Path, number: u64, house: &Arc<House>, time: &Time) -> Self {
+        Self {
+            number,
+            channel: Channel::lazy(&house.address).unwrap(),
+            log: ClientLog::create(log, number).unwrap(),
+            house: Arc::clone(house),
+            time: time.clone(),
+            issued: AtomicU64::new(0),
+            overloaded: AtomicU64::new(0),
+            has_hung: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes `calls` calls, one after the other.
+    pub(crate) async fn work(self: Arc<Self>, calls: u64, mut random: Random) {
+        for _ in 0..calls {
+            if self.has_hung.load(Ordering::Relaxed) {
+                return;
+            }
+            let seq = self.issued.fetch_add(1, Ordering::Relaxed);
+            match seq % DISTURBED_EVERY {
+                100 => self.house.cut(random.next()),
+                200 => self.house.drain(random.next()),
+                _ => {}
+            }
+            let plan = Plan::new(self.number, seq, &mut random);
+            if self.call(plan).await {
+                // As whoever is refused should: not at once again.
+                tokio::time::sleep(AFTER_REFUSAL).await;
+            }
+        }
+    }
+
+    /// Closes the log; says how many calls were refused with OVERLOADED.
+    pub(crate) fn close(&self) -> u64 {
+        self.log.close().unwrap();
+        self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// Makes one call; says whether it was refused.
+    async fn call(&self, plan: Plan) -> bool {
+        let Plan { kind, order, timeout, patience } = plan;
+        let (seq, now) = (order.seq, self.time.now());
+        let issue = Issue {
+            seq,
+            method: KINDS[kind].name,
+            version: VERSION,
+            idempotent: false,
+            issued_at_us: self.time.us(now),
+            deadline_at_us: self.time.us(now + timeout),
+        };
+        self.log.issue(issue).unwrap();
+        let call = self.channel.call(&STUBS[kind], order).timeout(timeout);
+        let result = match within(call, patience, timeout + HUNG_AFTER).await {
+            Some(result) => Some(result),
+            None if matches!(patience, Patience::Whole) => {
+                self.has_hung.store(true, Ordering::Relaxed);
+                return false;
+            }
+            None => None,
+        };
+        let (outcome, disposition, answer) = judge(result.as_ref());
+        let disposition = match disposition {
+            Disposition::NotProcessed => ledger::Disposition::NotProcessed,
+            Disposition::Maybe => ledger::Disposition::Maybe,
+            Disposition::Processed => ledger::Disposition::Processed,
+        };
+        let ended_at_us = self.time.us(self.time.now());
+        self.log.end(End { seq, outcome, disposition, ended_at_us, answer }).unwrap();
+        if let Some(Err(CallError::Rpc(status))) = &result
+            && status.code() == Code::OVERLOADED
+        {
+            self.overloaded.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome == Outcome::Refused
+    }
+}
+
+/// The outcome, or `None` when the patience is at its end; the call is dropped then.
+async fn within(
+    call: impl Future<Output = Result>,
+    how: Patience,
+    longest: Duration,
+) -> Option<Result> {
+    let impatient = async {
+        match how {
+            Patience::Whole => tokio::time::sleep(longest).await,
+            Patience::Time(time) => tokio::time::sleep(time).await,
+            Patience::Polls(polls) => {
+                for _ in 0..polls {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    };
+    let call = pin!(call);
+    tokio::select! {
+        biased;
+        result = call => Some(result),
+        () = impatient => None,
+    }
+}
+
+/// What the ledger calls it.
+fn judge(result: Option<&Result>) -> (Outcome<'static>, Disposition, Option<Answer>) {
+    let answer = |receipt: &Receipt| {
+        let Receipt { nonce, client, seq, instance, version } = *receipt;
+        Some(Answer { nonce, client, seq, instance, version })
+    };
+    match result {
+        None => (Outcome::Cancelled, Disposition::Maybe, None),
+        Some(Ok(receipt)) => (Outcome::Ok, Disposition::Processed, answer(receipt)),
+        Some(Err(CallError::App(receipt))) => {
+            (Outcome::App("ordered"), Disposition::Processed, answer(receipt))
+        }
+        Some(Err(CallError::Rpc(status))) => (class(status), status.disposition(), None),
+    }
+}
+
+fn class(status: &Status) -> Outcome<'static> {
+    match (status.code(), status.disposition()) {
+        (Code::NOT_CONNECTED | Code::QUEUE_FULL, _) => Outcome::NotSent,
+        (Code::CONNECTION_LOST, Disposition::NotProcessed) => Outcome::NotSent,
+        (Code::CONNECTION_LOST, _) => Outcome::Unknown,
+        (Code::OVERLOADED | Code::DRAINING, _) => Outcome::Refused,
+        (Code::DEADLINE_EXCEEDED, _) => Outcome::Deadline,
+        (Code::CANCELLED, _) => Outcome::Cancelled,
+        (code, _) => Outcome::Failed(code.name().unwrap_or("nameless")),
+    }
+}
+
+impl Plan {
+    /// A call as the seed has it. Times are short, so that deadlines, drops and answers meet.
+    fn new(client: u64, seq: u64, random: &mut Random) -> Self {
+        let (mut timeout_ms, mut hold_us, mut yields) = (1000, 0, 0);
+        let mut patience = Patience::Whole;
+        let kind = match random.below(100) {
+            0..30 => PLAIN,
+            30..50 => {
+                yields = 1 + random.below(4);
+                PLAIN
+            }
+            50..65 => {
+                hold_us = random.between(500, 6000);
+                PLAIN
+            }
+            65..78 => {
+                hold_us = random.between(500, 8000);
+                STUBBORN
+            }
+            78..88 => {
+                hold_us = random.below(2000);
+                SPAWNED
+            }
+            _ => {
+                hold_us = random.between(500, 3000);
+                BLOCKING
+            }
+        };
+        if random.below(4) == 0 {
+            timeout_ms = random.between(1, 12);
+        }
+        if random.below(6) == 0 {
+            patience = match random.below(2) {
+                0 => Patience::Polls(random.below(6)),
+                _ => Patience::Time(Duration::from_micros(random.below(5000))),
+            };
+        }
+        if kind == STUBBORN && random.below(40) == 0 {
+            // Nobody but the client's own sweep ends this call in time.
+            (timeout_ms, hold_us, patience) = (20, 600_000, Patience::Whole);
+        }
+        let fails = random.below(10) == 0;
+        let order = Order { client, seq, hold_us, yields, fails };
+        Self { kind, order, timeout: Duration::from_millis(timeout_ms), patience }
+    }
+}
+
+static STUBS: LazyLock<Vec<Stub<Order, Receipt, Receipt>>> = LazyLock::new(|| {
+    let stub =
+        |kind: &crate::ledgered::house::Kind| Stub::new(kind.name, VERSION, Fingerprint::UNCHECKED);
+    KINDS.iter().map(stub).collect()
+});
+/// One cut and one drain in so many calls of a client.
+const DISTURBED_EVERY: u64 = 400;
+const HUNG_AFTER: Duration = Duration::from_secs(2);
+const AFTER_REFUSAL: Duration = Duration::from_millis(5);
