@@ -1,4 +1,38 @@
 //! RPC that you can upgrade, and take back, under load.
+//!
+//! Every method carries a version. Old and new handlers, old and new clients work side by side on
+//! one wire, and each call is made in the newest version that both of its ends know.
+//!
+//! # Goals
+//!
+//! - A release is rolled out and rolled back without losing a call.
+//! - What happened to a call is never a guess: every failure says whether it was executed.
+//! - Few lines to a first answered call; no code generation step; a small dependency tree.
+//! - A protocol that someone can write a peer for from its specification alone.
+//! - The fastest RPC connection in Rust.
+//!
+//! # Not goals
+//!
+//! Exactly-once execution, ordering between calls, a schema language, interoperation with gRPC.
+//!
+//! # Where things are
+//!
+//! | you want to | look at |
+//! |---|---|
+//! | write a service | [`service`](macro@service), [`Schema`](derive@Schema), or [`Method`] without macros |
+//! | serve it | [`Server`], [`server`] |
+//! | call it | [`Channel`], [`Call`], [`client`] |
+//! | change a running server | [`Dispatch`] |
+//! | understand a failure | [`CallError`], [`Status`], [`Error`] |
+//! | frame a stream yourself | [`transport::FrameCodec`], [`wire`] |
+//! | drive a connection without sockets | [`proto`] |
+//!
+//! Dropping a call's future takes the call back; every async function says what dropping it does.
+//! Time limits are [`Duration`](std::time::Duration)s, sizes are in bytes, every limit has a
+//! default and a documented answer when it is reached.
+
+// The macros name the crate by its name; so do its own tests.
+extern crate self as switchback;
 
 pub mod client;
 pub mod driver;
@@ -15,21 +49,28 @@ pub use error::{Error, ErrorKind};
 pub use server::{Server, ServerConfig};
 pub use service::{CallError, Codec, Cx, Dispatch, Method, Router, Run, Schema, Status, Stub};
 #[cfg(feature = "macros")]
-pub use switchback_macros::Schema;
+pub use switchback_macros::{Schema, service};
 pub use wire::{Code, Disposition};
 
 /// What generated code names. No part of the interface: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
+    pub use std::clone::Clone;
     pub use std::convert::Infallible;
-    pub use std::future::Future;
+    pub use std::fmt::Debug;
     pub use std::sync::{Arc, LazyLock};
     pub use std::time::Duration;
+    pub use std::vec::Vec;
 
     pub use crate::client::{Call, Channel};
     pub use crate::error::Error;
-    pub use crate::service::{CallError, Cx, Fingerprint, Method, Payload, Refusal, Run, Schema};
-    pub use crate::service::{SchemaFields, SchemaVariants, SchemaWriter, Service, Status, Stub};
+    pub use crate::service::{CallError, Converts, Cx, Fingerprint, Method, Payload, Run, Schema};
+    pub use crate::service::{SchemaFields, SchemaVariants, SchemaWriter, Service, Stub};
     pub use crate::service::{convert_result, upgrade_request};
     pub use crate::wire::MethodId;
 }
+
+/// The code in the README is compiled and run with the tests.
+#[cfg(all(doctest, feature = "bincode", feature = "macros", feature = "tcp"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

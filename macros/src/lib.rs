@@ -5,6 +5,7 @@
 use proc_macro::TokenStream;
 
 mod schema;
+mod service;
 
 /// Implements `switchback::Schema`: the type's layout on the wire, as text.
 ///
@@ -16,4 +17,12 @@ mod schema;
 pub fn derive_schema(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
     schema::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Turns a trait into a service.
+#[proc_macro_attribute]
+pub fn service(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    service::expand(arguments.into(), item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
 }

@@ -452,6 +452,10 @@ impl FlushHost for ClientShared {
         next.into_iter().for_each(Waker::wake);
     }
 
+    fn handle_done(&self) {
+        self.reader.wake();
+    }
+
     fn handle_write_error(&self, error: &std::io::Error) {
         self.finish(Error::lost(error), None, None);
     }

@@ -28,6 +28,8 @@ pub(crate) struct ClientReader {
     handshake_timeout: Duration,
     /// Runs until the table is known.
     handshake: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Runs from the end on.
+    linger: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// What a group of frames came to, to be acted upon after the lock is released.
@@ -47,7 +49,14 @@ impl ClientReader {
         let handshake_timeout = settings.handshake_timeout;
         let handshake = Some(clock.sleep_until(clock.now() + handshake_timeout));
         let inbound = Inbound::new(settings.limits.frame_bytes_max);
-        Self { shared, input: InputStream::new(io), inbound, handshake_timeout, handshake }
+        Self {
+            shared,
+            input: InputStream::new(io),
+            inbound,
+            handshake_timeout,
+            handshake,
+            linger: None,
+        }
     }
 
     /// Starts the task.
@@ -60,10 +69,10 @@ impl ClientReader {
         self.shared.reader.register(cx.waker());
         for _ in 0..TURNS_MAX {
             if self.shared.lock().end.is_some() {
-                return Poll::Ready(());
+                return self.poll_linger(cx);
             }
             if self.poll_handshake(cx).is_ready() {
-                return Poll::Ready(());
+                continue;
             }
             let (shared, inbound) = (&self.shared, &mut self.inbound);
             let missing_bytes = inbound.missing_bytes(self.input.carried_bytes());
@@ -81,6 +90,24 @@ impl ClientReader {
         }
         cx.waker().wake_by_ref(); // Others have a turn.
         Poll::Pending
+    }
+
+    /// Gives the farewell a while to be written; a server that does not read keeps nothing alive.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.shared.lock().out.is_failed() {
+            return Poll::Ready(());
+        }
+        let clock = &self.shared.runtime.clock;
+        let linger = self.linger.get_or_insert_with(|| clock.sleep_until(clock.now() + LINGER));
+        std::task::ready!(linger.as_mut().poll(cx));
+        let mut state = self.shared.lock();
+        state.out.fail();
+        let flusher = state.out.wake();
+        drop(state);
+        if let Some(waker) = flusher {
+            waker.wake();
+        }
+        Poll::Ready(())
     }
 
     /// Ends the connection when the handshake takes too long.
@@ -200,5 +227,7 @@ impl ClientState {
 
 /// Frames filed under one lock.
 const GROUP: usize = 64;
+/// How long a closed connection may take to write its last bytes.
+const LINGER: Duration = Duration::from_secs(1);
 /// Reads in one turn of the task, before others have theirs.
 const TURNS_MAX: usize = 32;

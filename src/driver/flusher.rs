@@ -25,6 +25,8 @@ pub(crate) trait FlushHost: Send + Sync + 'static {
     fn handle_room(&self);
     /// The stream cannot be written any more.
     fn handle_write_error(&self, error: &io::Error);
+    /// Everything was written and the write side is shut down.
+    fn handle_done(&self);
 }
 
 /// One connection's flusher.
@@ -78,6 +80,10 @@ impl<H: FlushHost> Flusher<H> {
                     writer.poll_write_all(cx)
                 };
                 let Poll::Ready(result) = result else {
+                    if self.host.with_outbound(|out| out.is_given_up(cx.waker())) {
+                        self.writer = None;
+                        return Poll::Ready(true);
+                    }
                     // Deadlines pass while the peer does not read.
                     while self.poll_sweep(cx).is_ready() {}
                     return Poll::Pending;
@@ -88,6 +94,8 @@ impl<H: FlushHost> Flusher<H> {
                     return Poll::Ready(true);
                 }
                 if self.is_shutting_down {
+                    self.host.with_outbound(Outbound::fail);
+                    self.host.handle_done();
                     return Poll::Ready(true);
                 }
                 if let Some(writer) = self.writer.take() {

@@ -155,6 +155,13 @@ impl Outbound {
         }
     }
 
+    /// For a flusher that waits for a slow peer: whether nobody wants its bytes any more; else it
+    /// is woken when that is so.
+    pub(crate) fn is_given_up(&mut self, flusher: &Waker) -> bool {
+        self.flusher = Some(flusher.clone());
+        self.is_failed
+    }
+
     /// For the flusher: gives up waiting for more, and takes what there is for a last time.
     pub(crate) fn take_to_close(&mut self) -> Option<Writer> {
         let is_done = self.is_closing && self.is_empty();
@@ -188,7 +195,7 @@ impl Outbound {
         self.is_closing
     }
 
-    /// The stream failed: nothing can be written any more.
+    /// The stream failed or was shut down: nothing is written any more.
     pub(crate) fn fail(&mut self) {
         self.is_failed = true;
         self.pending = Vec::new();

@@ -201,6 +201,10 @@ impl FlushHost for ServerShared {
         self.reader.wake();
     }
 
+    fn handle_done(&self) {
+        self.reader.wake();
+    }
+
     fn handle_write_error(&self, error: &std::io::Error) {
         tracing::debug!(peer = %self.address, %error, "connection cannot be written");
         self.end();

@@ -180,6 +180,11 @@ pub trait CustomCodec: Send + Sync {
 ///
 /// Every type that serde can encode and decode is one. The trait exists for payloads that serde
 /// does not carry.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot travel as a payload",
+    label = "needs serde's `Serialize` and `Deserialize`, and to be `Send + 'static`",
+    note = "add `#[derive(serde::Serialize, serde::Deserialize)]` to your own type"
+)]
 pub trait Payload: Sized + Send + 'static {
     /// Appends the encoded value to `out`.
     ///
@@ -198,6 +203,7 @@ pub trait Payload: Sized + Send + 'static {
     ) -> Result<Self, DecodeError>;
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> Payload for T {
     #[inline]
     fn encode_payload(&self, codec: &Codec, out: &mut Vec<u8>) -> Result<(), EncodeError> {

@@ -57,6 +57,18 @@ where
     }
 }
 
+/// `Other: TryFrom<Self>` with an error that can be shown; named by what `#[compat]` asks for.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not convert to `{Other}`, which `#[compat]` needs",
+    label = "no conversion from `{Self}` to `{Other}`",
+    note = "implement `TryFrom<{Self}> for {Other}`, with an `Error` that implements `Display`, or \
+            `From` if nothing can be lost"
+)]
+pub trait Converts<Other> {}
+
+#[diagnostic::do_not_recommend]
+impl<T, Other: TryFrom<T, Error: Display>> Converts<Other> for T {}
+
 fn text(what: &str, error: &dyn Display) -> String {
     format!("the {what} has no counterpart in the other version: {error}")
 }

@@ -20,7 +20,7 @@ mod status;
 mod stub;
 
 pub use codec::{Codec, CodecIdError, CustomCodec, DecodeError, EncodeError, Payload};
-pub use compat::{convert_result, downgrade_request, upgrade_request};
+pub use compat::{Converts, convert_result, downgrade_request, upgrade_request};
 pub use counters::MethodStats;
 pub use cx::{Cx, Metadata, Peer};
 pub use dispatch::{Dispatch, RouteError};
