@@ -3,8 +3,8 @@
 use switchback::{CallError, Channel};
 
 use crate::World;
-use crate::contract::{CallKey, Download, DownloadV1, Execution, Find, PackagesError, two_fields};
-use crate::glue::{PackagesClient, PackagesV1Client};
+use crate::contract::{CallKey, Download, DownloadV1, Execution, Find};
+use crate::contract::{PackagesClient, PackagesError, PackagesV1Client, two_fields};
 use crate::packages::Field;
 
 /// A client of either world.

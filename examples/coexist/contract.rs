@@ -8,7 +8,7 @@
 //!
 //! `PackagesV1` is the service as an old program knows it, `Packages` as a new one does. Every
 //! request carries the key of its call and every answer says which execution made it: that is
-//! what the ledger compares in the end. What goes between these traits and the wire is in `glue`.
+//! what the ledger compares in the end.
 
 use std::fmt::{Display, Formatter};
 
@@ -129,37 +129,29 @@ pub(crate) enum PackagesError {
 }
 
 /// The service as an old program knows it.
-pub(crate) trait PackagesV1: Send + Sync + 'static {
+#[switchback::service(name = "demo.Packages")]
+pub(crate) trait PackagesV1 {
     /// Looks a package up.
-    fn find(
-        &self,
-        cx: &Cx,
-        request: Find,
-    ) -> impl Future<Output = Result<FoundV1, PackagesError>> + Send;
+    #[rpc(version = 1, idempotent)]
+    async fn find(&self, cx: &Cx, request: Find) -> Result<FoundV1, PackagesError>;
 
     /// Counts a download.
-    fn download(
-        &self,
-        cx: &Cx,
-        request: DownloadV1,
-    ) -> impl Future<Output = Result<ReceiptV1, PackagesError>> + Send;
+    #[rpc(version = 1)]
+    async fn download(&self, cx: &Cx, request: DownloadV1) -> Result<ReceiptV1, PackagesError>;
 }
 
-/// The service as a new program knows it.
-pub(crate) trait Packages: Send + Sync + 'static {
+/// The service as a new program knows it; it still speaks version 1, through conversions.
+#[switchback::service(name = "demo.Packages")]
+pub(crate) trait Packages {
     /// Looks a package up.
-    fn find(
-        &self,
-        cx: &Cx,
-        request: Find,
-    ) -> impl Future<Output = Result<Found, PackagesError>> + Send;
+    #[rpc(version = 2, idempotent)]
+    #[compat(1, resp = FoundV1)]
+    async fn find(&self, cx: &Cx, request: Find) -> Result<Found, PackagesError>;
 
     /// Counts downloads.
-    fn download(
-        &self,
-        cx: &Cx,
-        request: Download,
-    ) -> impl Future<Output = Result<Receipt, PackagesError>> + Send;
+    #[rpc(version = 2)]
+    #[compat(1, req = DownloadV1, resp = ReceiptV1)]
+    async fn download(&self, cx: &Cx, request: Download) -> Result<Receipt, PackagesError>;
 }
 
 /// A value that the other version cannot say.

@@ -18,7 +18,6 @@ mod clock;
 mod contract;
 mod director;
 mod family;
-mod glue;
 mod judge;
 #[path = "../../tests/ledger/mod.rs"]
 mod ledger;
@@ -155,11 +154,12 @@ async fn run(calls: u64, is_json: bool) -> Result<bool, Failure> {
         }
     };
     let faults = judge::faults(&seen);
-    let mut out = io::stdout().lock();
-    report::print(&seen, &faults, &mut out)?;
     if faults.is_empty() {
         std::fs::remove_dir_all(&folder)?;
-    } else {
+    }
+    let mut out = io::stdout().lock();
+    report::print(&seen, &faults, &mut out)?;
+    if !faults.is_empty() {
         writeln!(out, "{}", kept(&folder))?;
     }
     if is_json {

@@ -17,8 +17,7 @@ use switchback::{Dispatch, Method, Server, ServerConfig};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::World;
-use crate::contract::{DOWNLOAD, FIND};
-use crate::glue::{PackagesServer, PackagesV1Server};
+use crate::contract::{DOWNLOAD, FIND, PackagesServer, PackagesV1Server};
 use crate::ledger::ServerLog;
 use crate::packages::Packages;
 use crate::shop::{Desk, NewShop, OldShop, Stock};
