@@ -8,6 +8,7 @@
 //!
 //! Invariants: a seed fixes what is called, not when: the schedule is the machine's. One workload
 //! at a time: they would take each other's cores, and seeded bugs are seeded in the process.
+#![expect(clippy::unwrap_used, reason = "a workload that cannot be set up has failed")]
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -34,7 +34,7 @@ fn settings() -> ServerSettings {
 }
 
 fn code<T: std::fmt::Debug>(result: Result<T, CallError<Infallible>>) -> (Code, Disposition) {
-    match result.unwrap_err() {
+    match result.expect_err("the connection is stuck") {
         CallError::App(never) => match never {},
         CallError::Rpc(status) => (status.code(), status.disposition()),
     }
