@@ -1,12 +1,33 @@
-//! The one integration binary: whole behaviour, each module one part of it.
+//! Whole behaviour, as users and peers meet it: one binary, a file per feature.
+//!
+//! Invariant: nothing here sleeps. What takes time runs on tokio's paused clock over the
+//! in-memory duplex; what runs over real TCP waits for signals only.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "../ledger/mod.rs"]
 mod ledger;
 
+mod bad_input;
+mod cancel;
+mod deadline;
+mod drain;
+mod handshake;
 mod ledgered;
+mod limits;
+mod live;
+mod panics;
+mod raw;
+mod run_modes;
 #[cfg(seeded_bugs)]
 mod seeded_bugs;
+mod slots;
 mod spec;
+mod stall;
 mod stuck;
+mod support;
+mod tiers;
+mod transport;
+mod unary;
+mod versions;
+mod wrong_peer;

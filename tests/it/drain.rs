@@ -1,0 +1,168 @@
+//! The end: a server drains, a client says goodbye.
+
+use std::time::Duration;
+
+use switchback::wire::CloseReason;
+use switchback::{
+    Channel, Code, Disposition, ErrorKind, Router, Server, ServerConfig,
+};
+
+use crate::raw::{Ask, Raw};
+use crate::support::{
+    Gate, Plain, assert_status, driven, echo, echo_stub, mem, plain, settle, tcp,
+};
+
+/// CA-16, LD-2: a draining server finishes what runs, refuses what is new with DRAINING,
+/// NOT_PROCESSED, and then sends CLOSE(SHUTDOWN) with the last call that it read. Shown on the
+/// wire.
+#[tokio::test]
+async fn ca_16_a_drain_finishes_what_runs_and_refuses_what_is_new() {
+    let gate = Gate::default();
+    let router = Router::new().method(gate.method("it.Gate/pass")).method(echo());
+    let (mut raw, handle, server) = driven(router, &ServerConfig::default(), 64 * 1024);
+    raw.greet_server().await;
+    raw.ask(Ask::new(1, "it.Gate/pass")).await;
+    gate.entered.reach(1).await;
+
+    handle.drain();
+    raw.ask(Ask::new(3, "it.Echo/echo")).await;
+    let reply = raw.reply().await;
+    let found = (reply.call, reply.status, reply.disposition);
+    assert_eq!(found, (3, Code::DRAINING, Disposition::NotProcessed));
+    gate.open.notify_one();
+    let reply = raw.reply().await;
+    assert_eq!((reply.call, reply.status), (1, Code::OK));
+
+    let (reason, last_call, _) = raw.close().await;
+    assert_eq!((reason, last_call), (CloseReason::SHUTDOWN, 3));
+    drop(raw);
+    assert!(matches!(server.await.unwrap().kind(), ErrorKind::ClosedHere));
+}
+
+/// A server over TCP drains without losing a running call, tells how it went, and gives its
+/// address back; idle clients see SHUTDOWN. Shown by one running call and one idle client.
+#[tokio::test]
+async fn a_server_drains_without_losing_a_call() {
+    let gate = Gate::default();
+    let server = tcp(Server::new().method(gate.method("it.Gate/pass")).method(echo())).await;
+    let channel = Channel::connect(&server.url).await.unwrap();
+    let mut idle = Raw::connect(&server.url).await;
+    idle.greet_server().await;
+    let running = tokio::spawn(channel.call(plain::<u64, u64>("it.Gate/pass"), 4));
+    gate.entered.reach(1).await;
+
+    server.stop.send(()).unwrap();
+    assert_eq!(idle.close().await.0, CloseReason::SHUTDOWN);
+    drop(idle);
+    let refused = channel.call(echo_stub(), 1).await;
+    assert_status(refused, Code::DRAINING, Disposition::NotProcessed);
+    gate.open.notify_one();
+
+    assert_eq!(running.await.unwrap(), Ok(4));
+    let drained = server.drained.await.unwrap();
+    assert_eq!((drained.drained, drained.cut, drained.calls_cut), (2, 0, 0));
+    let result = channel.call(echo_stub(), 2).await;
+    assert_status(result, Code::NOT_CONNECTED, Disposition::NotProcessed);
+    assert!(Server::new().method(echo()).bind(&server.url).await.is_ok());
+}
+
+/// CA-16: a handler that does not end is cut when the drain's patience is over: its client sees
+/// CLOSE(SHUTDOWN), its call is MAYBE. Shown over TCP with 50 ms of patience.
+#[tokio::test]
+async fn ca_16_a_stuck_handler_is_cut_when_patience_is_over() {
+    let gate = Gate::default();
+    let mut config = ServerConfig::default();
+    config.drain_timeout = Duration::from_millis(50);
+    let server = tcp(Server::new().config(config).method(gate.method("it.Gate/pass"))).await;
+    let channel = Channel::connect(&server.url).await.unwrap();
+    let stuck = tokio::spawn(channel.call(plain::<u64, u64>("it.Gate/pass"), 4));
+    gate.entered.reach(1).await;
+
+    server.stop.send(()).unwrap();
+
+    let drained = server.drained.await.unwrap();
+    assert_eq!((drained.drained, drained.cut, drained.calls_cut), (0, 1, 1));
+    let status = assert_status(stuck.await.unwrap(), Code::CONNECTION_LOST, Disposition::Maybe);
+    let source = std::error::Error::source(&status).unwrap().to_string();
+    assert!(source.contains("SHUTDOWN"), "{source}");
+    gate.left.reach(1).await;
+}
+
+/// A client that does not close its side does not hold up a drain longer than the linger. Shown
+/// on the paused clock, by a client of bytes that stays.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stays_holds_up_no_drain() {
+    let (mut raw, handle, server) =
+        driven(Router::new().method(echo()), &ServerConfig::default(), 64 * 1024);
+    raw.greet_server().await;
+    let begun = crate::support::now();
+
+    handle.drain();
+    let error = server.await.unwrap();
+
+    assert!(matches!(error.kind(), ErrorKind::ClosedHere), "{error}");
+    assert!(crate::support::now() - begun <= Duration::from_millis(1100));
+    assert_eq!(raw.close().await.0, CloseReason::SHUTDOWN);
+}
+
+/// Dropping the last handle closes the connection: the server reads CLOSE(NORMAL). Shown by the
+/// server's own error, and that a clone or a call on its way keeps the connection.
+#[tokio::test]
+async fn dropping_the_channel_says_goodbye() {
+    let gate = Gate::default();
+    let server = Server::new().method(echo()).method(gate.method("it.Gate/pass"));
+    let (channel, _, server) = mem(server);
+    let stub: Plain<u64, u64> = plain("it.Gate/pass");
+    let running = tokio::spawn(channel.call(stub, 1));
+    gate.entered.reach(1).await;
+
+    drop(channel);
+    settle().await;
+    assert!(!server.is_finished());
+    gate.open.notify_one();
+    assert_eq!(running.await.unwrap(), Ok(1));
+
+    let error = server.await.unwrap();
+    let ErrorKind::ClosedByPeer { reason, last_call, .. } = error.kind() else {
+        panic!("{error}");
+    };
+    assert_eq!((*reason, last_call.0), (CloseReason::NORMAL, 0));
+}
+
+/// LD-3: a client's farewell arrives also while the server's answers are under way: closing with
+/// unread input would destroy it. Shown over TCP, 20 times, with answers that nobody reads.
+#[tokio::test]
+async fn ld_3_a_farewell_survives_unread_answers() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    let table = crate::raw::table(&[("it.Echo/echo", &[1])]);
+    for _ in 0..20 {
+        let channel = Channel::lazy(&url).unwrap();
+        let call = tokio::spawn(channel.call(echo_stub(), 1));
+        let mut raw = Raw::accept(&listener).await;
+        raw.greet_client(&table, 8, 65_536).await;
+        let (id, ..) = raw.request().await;
+        raw.answer_ok(id, &[1]).await;
+        assert_eq!(call.await.unwrap(), Ok(1));
+
+        let (mut reader, mut writer) = raw.split();
+        drop(channel);
+        let ping = {
+            let mut out = Vec::new();
+            let (kind, call) = (switchback::wire::Kind::PING, switchback::wire::CallId::CONNECTION);
+            switchback::wire::append_control(&mut out, kind, call, &[], &[1; 8]);
+            out
+        };
+        for _ in 0..50 {
+            writer.write(&ping).await;
+            tokio::task::yield_now().await;
+        }
+        let mut closed = None;
+        while let Some(frame) = reader.next().await {
+            if let switchback::wire::Frame::Close(close) = frame.parse().unwrap() {
+                closed = Some(close.reason);
+            }
+        }
+        assert_eq!(closed, Some(CloseReason::NORMAL));
+    }
+}

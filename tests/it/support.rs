@@ -1,0 +1,244 @@
+//! What most tests need: a server with a few methods, a channel to it, and a way to wait.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use switchback::driver::{ConnectionHandle, Runtime, ServerSettings, serve_stream};
+use switchback::proto::ServerLimits;
+use switchback::server::{BoundServer, Drained};
+use switchback::service::{DecodeLimits, Fingerprint};
+use switchback::transport::duplex;
+use switchback::wire::VersionRange;
+use switchback::{
+    CallError, Channel, Code, Cx, Dispatch, Disposition, Error, Method, Router, Server, ServerConfig,
+    Status, Stub,
+};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::raw::Raw;
+
+/// What a handler without an error of its own gives back.
+pub(crate) type Answer<T> = Result<T, CallError<Infallible>>;
+/// A stub of such a method.
+pub(crate) type Plain<Q, R> = &'static Stub<Q, R, Infallible>;
+
+/// Bytes in each direction of an in-memory stream.
+pub(crate) const MEM_BYTES: usize = 256 * 1024;
+
+/// A stub that lives as long as the process, as a generated one does.
+pub(crate) fn leak<Q, R, E>(stub: Stub<Q, R, E>) -> &'static Stub<Q, R, E> {
+    Box::leak(Box::new(stub))
+}
+
+/// A method in version 1 that cannot fail.
+pub(crate) fn plain<Q, R>(name: &str) -> Plain<Q, R>
+where
+    Q: switchback::service::Payload,
+    R: switchback::service::Payload,
+{
+    leak(Stub::infallible(name, 1, Fingerprint::UNCHECKED))
+}
+
+/// Answers with what it was sent.
+pub(crate) fn echo() -> Method {
+    Method::infallible("it.Echo/echo", 1, |_cx: Cx, n: u64| async move { Answer::Ok(n) })
+}
+
+/// The stub of [`echo`].
+pub(crate) fn echo_stub() -> Plain<u64, u64> {
+    plain("it.Echo/echo")
+}
+
+/// Tokio's clock; the tests that read it have it paused.
+pub(crate) fn now() -> std::time::Instant {
+    Runtime::tokio().clock.now()
+}
+
+/// A server on one end of a stream in memory, a channel on the other.
+pub(crate) fn mem(server: Server) -> (Channel, Dispatch, JoinHandle<Error>) {
+    mem_with(server, Channel::builder())
+}
+
+/// [`mem`], with a channel of one's own making.
+pub(crate) fn mem_with(
+    server: Server,
+    builder: switchback::client::ChannelBuilder,
+) -> (Channel, Dispatch, JoinHandle<Error>) {
+    let (client_end, server_end) = duplex(MEM_BYTES);
+    let (dispatch, served) = server.serve_stream(server_end).unwrap();
+    let channel = builder.stream(client_end).unwrap();
+    (channel, dispatch, tokio::spawn(served))
+}
+
+/// A server on one end of a stream in memory, a client of bytes on the other, handshake done.
+pub(crate) async fn mem_raw(server: Server) -> (Raw, Dispatch, JoinHandle<Error>) {
+    let (raw, stream) = Raw::pair(MEM_BYTES);
+    let (dispatch, served) = server.serve_stream(stream).unwrap();
+    let served = tokio::spawn(served);
+    let mut raw = raw;
+    raw.greet_server().await;
+    (raw, dispatch, served)
+}
+
+/// A channel on one end of a stream in memory, a server of bytes on the other, which has said
+/// nothing yet.
+pub(crate) fn raw_server(builder: switchback::client::ChannelBuilder) -> (Channel, Raw) {
+    let (raw, stream) = Raw::pair(MEM_BYTES);
+    (builder.stream(stream).unwrap(), raw)
+}
+
+/// [`mem_raw`] by the driver's own door, which gives the connection's handle too.
+pub(crate) fn driven(
+    router: Router,
+    config: &ServerConfig,
+    buffer_bytes: usize,
+) -> (Raw, ConnectionHandle, JoinHandle<Error>) {
+    let (raw, stream) = Raw::pair(buffer_bytes);
+    let dispatch = router.into_dispatch().unwrap();
+    let limits = ServerLimits {
+        versions: VersionRange::OURS,
+        frame_bytes_max: config.frame_bytes_max,
+        calls_max: config.calls_max,
+        codecs: vec![1],
+        build: String::new(),
+    };
+    let settings = ServerSettings {
+        limits,
+        decode: DecodeLimits::default(),
+        handshake_timeout: config.handshake_timeout,
+        linger_timeout: config.linger_timeout,
+    };
+    let (handle, served) = serve_stream(stream, settings, dispatch, Runtime::tokio());
+    (raw, handle, tokio::spawn(served))
+}
+
+/// A server over TCP that drains when it is told.
+pub(crate) struct Tcp {
+    pub(crate) url: String,
+    pub(crate) dispatch: Dispatch,
+    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) drained: JoinHandle<Drained>,
+}
+
+/// Serves over TCP on a port of the system's choice.
+pub(crate) async fn tcp(server: Server) -> Tcp {
+    let server = server.bind("tcp://127.0.0.1:0").await.unwrap();
+    run(server)
+}
+
+/// Runs a bound server.
+pub(crate) fn run(server: BoundServer) -> Tcp {
+    let (url, dispatch) = (format!("tcp://{}", server.local_addr()), server.dispatch());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let drained = tokio::spawn(server.serve_until(async move { drop(stopped.await) }));
+    Tcp { url, dispatch, stop, drained }
+}
+
+/// Signals between a handler and its test.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate {
+    /// One permit for each handler that has started.
+    pub(crate) entered: Arc<Count>,
+    /// Lets handlers go on.
+    pub(crate) open: Arc<Notify>,
+    /// One for each handler that was dropped or has ended.
+    pub(crate) left: Arc<Count>,
+}
+
+/// A number that grows, and can be waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Count {
+    count: AtomicUsize,
+    grown: Notify,
+}
+
+impl Count {
+    pub(crate) fn add(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.grown.notify_waiters();
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it has reached `count`.
+    pub(crate) async fn reach(&self, count: usize) {
+        loop {
+            let grown = self.grown.notified();
+            if self.get() >= count {
+                return;
+            }
+            grown.await;
+        }
+    }
+}
+
+impl Gate {
+    /// What a handler runs: says that it is there, waits for the gate, says that it is gone.
+    pub(crate) async fn pass(&self) {
+        let _left = Leaving(Arc::clone(&self.left));
+        self.entered.add();
+        self.open.notified().await;
+    }
+
+    /// A method that passes the gate and then answers with what it was sent.
+    pub(crate) fn method(&self, name: &str) -> Method {
+        self.method_version(name, 1)
+    }
+
+    /// [`Gate::method`] in another version.
+    pub(crate) fn method_version(&self, name: &str, version: u16) -> Method {
+        let gate = self.clone();
+        Method::infallible(name, version, move |_cx: Cx, n: u64| {
+            let gate = gate.clone();
+            async move {
+                gate.pass().await;
+                Answer::Ok(n)
+            }
+        })
+    }
+}
+
+/// Counts when it is dropped.
+pub(crate) struct Leaving(pub(crate) Arc<Count>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.add();
+    }
+}
+
+/// The status of a call that must have failed with one.
+pub(crate) fn status<R: std::fmt::Debug, E: std::fmt::Debug>(
+    result: Result<R, CallError<E>>,
+) -> Status {
+    match result {
+        Err(CallError::Rpc(status)) => status,
+        other => panic!("expected a status, found {other:?}"),
+    }
+}
+
+/// Checks how a call failed.
+#[track_caller]
+pub(crate) fn assert_status<R: std::fmt::Debug, E: std::fmt::Debug>(
+    result: Result<R, CallError<E>>,
+    code: Code,
+    disposition: Disposition,
+) -> Status {
+    let status = status(result);
+    assert_eq!((status.code(), status.disposition()), (code, disposition), "{status}");
+    status
+}
+
+/// Lets every other task run until all of them wait.
+///
+/// On a current-thread runtime a task that yields goes to the end of the queue, so a handful of
+/// turns settles any chain of wake-ups that is shorter.
+pub(crate) async fn settle() {
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+}
