@@ -5,9 +5,7 @@ use switchback::wire::{CallId, CloseReason, Kind, append_control, response_keys}
 use switchback::{Channel, Code, Cx, Disposition, ErrorKind, Method, Server};
 
 use crate::raw::{Ask, Raw, response, table};
-use crate::support::{
-    Answer, Gate, assert_status, echo, echo_stub, mem, mem_raw, raw_server,
-};
+use crate::support::{Answer, Gate, assert_status, echo, echo_stub, mem, mem_raw, raw_server};
 
 /// A sound frame of the connection.
 fn control(kind: u8, payload: &[u8]) -> Vec<u8> {
@@ -47,12 +45,7 @@ fn faults(call: Vec<u8>) -> Vec<(&'static str, Vec<u8>, CloseReason, &'static st
             CloseReason::FRAME_TOO_LARGE,
             "4194305 bytes is over the limit of 4194304",
         ),
-        (
-            "short",
-            with_head(call.clone(), 0, &[0, 0, 0, 7]),
-            CloseReason::MALFORMED,
-            "too short",
-        ),
+        ("short", with_head(call.clone(), 0, &[0, 0, 0, 7]), CloseReason::MALFORMED, "too short"),
         ("ext", with_head(call, 6, &[0x20, 1]), CloseReason::MALFORMED, "8192"),
         ("kind", control(0x55, &[]), CloseReason::UNKNOWN_KIND, "unknown frame kind 0x55"),
         (
@@ -105,8 +98,7 @@ async fn fr_2_a_client_closes_with_the_right_reason() {
 
         assert_eq!((found, last_call), (reason, 0), "{what}");
         assert!(detail.contains(text), "{what}: {detail}");
-        let status =
-            assert_status(call.await.unwrap(), Code::CONNECTION_LOST, Disposition::Maybe);
+        let status = assert_status(call.await.unwrap(), Code::CONNECTION_LOST, Disposition::Maybe);
         let source = std::error::Error::source(&status).unwrap().to_string();
         assert!(source.contains(text), "{what}: {source}");
         assert_eq!(victim.call(echo_stub(), 1).await, Ok(1));

@@ -9,8 +9,7 @@ use switchback::{Channel, ClientConfig, Code, Cx, Disposition, Method, Run, Serv
 
 use crate::raw::{Ask, Raw, table};
 use crate::support::{
-    Answer, Gate, Plain, assert_status, echo, echo_stub, leak, mem, mem_raw, now, plain,
-    raw_server,
+    Answer, Gate, Plain, assert_status, echo, echo_stub, leak, mem, mem_raw, now, plain, raw_server,
 };
 
 const MS: Duration = Duration::from_millis(1);

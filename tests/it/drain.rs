@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use switchback::wire::CloseReason;
-use switchback::{
-    Channel, Code, Disposition, ErrorKind, Router, Server, ServerConfig,
-};
+use switchback::{Channel, Code, Disposition, ErrorKind, Router, Server, ServerConfig};
 
 use crate::raw::{Ask, Raw};
 use crate::support::{

@@ -5,7 +5,9 @@ use std::time::Duration;
 use switchback::wire::{
     CallId, CloseReason, Frame, Hello, Kind, Preface, VersionRange, append_control,
 };
-use switchback::{Channel, ClientConfig, Code, Disposition, ErrorKind, Router, Server, ServerConfig};
+use switchback::{
+    Channel, ClientConfig, Code, Disposition, ErrorKind, Router, Server, ServerConfig,
+};
 
 use crate::raw::{Ask, Raw, ack, client_hello, hello, table};
 use crate::support::{

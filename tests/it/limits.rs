@@ -64,9 +64,8 @@ async fn ca_11_a_client_keeps_to_the_servers_limit() {
     raw.greet_client(&table(&[("it.Echo/echo", &[1])]), 2, 65_536).await;
     ready.await.unwrap().unwrap();
 
-    let calls: Vec<_> = (0..5_u8)
-        .map(|n| tokio::spawn(channel.call(echo_stub(), n.into())))
-        .collect();
+    let calls: Vec<_> =
+        (0..5_u8).map(|n| tokio::spawn(channel.call(echo_stub(), n.into()))).collect();
     let mut waiting = Vec::new();
     for n in 0..5_u8 {
         if waiting.len() == 2 {

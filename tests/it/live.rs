@@ -284,7 +284,8 @@ async fn a_replacement_may_have_another_id() {
     let mut config = ClientConfig::default();
     config.in_flight_calls_max = 4;
     let builder = Channel::builder().config(config);
-    let (channel, dispatch, _server) = crate::support::mem_with(Server::new().method(echo()), builder);
+    let (channel, dispatch, _server) =
+        crate::support::mem_with(Server::new().method(echo()), builder);
     assert_eq!(channel.call(echo_stub(), 1).await, Ok(1));
 
     let id = MethodId(77);

@@ -19,6 +19,7 @@ mod live;
 mod panics;
 mod raw;
 mod run_modes;
+mod schema;
 #[cfg(seeded_bugs)]
 mod seeded_bugs;
 mod slots;

@@ -97,9 +97,12 @@ async fn a_panic_in_user_types_costs_its_call_alone() {
         assert_ne!(n, 1, "not even a future");
         async move { Answer::Ok(n) }
     });
-    let decode = Method::infallible("it.Touchy/decode", 1, |_cx: Cx, n: Touchy| async move {
-        Answer::Ok(n.0)
-    });
+    let decode =
+        Method::infallible(
+            "it.Touchy/decode",
+            1,
+            |_cx: Cx, n: Touchy| async move { Answer::Ok(n.0) },
+        );
     let encode = |name: &str| {
         Method::infallible(name, 1, |_cx: Cx, n: u64| async move {
             tokio::task::yield_now().await;

@@ -102,7 +102,8 @@ impl Raw {
     pub(crate) fn split(self) -> (Self, Self) {
         let Self { io, unread, codec } = self;
         let (reader, writer) = tokio::io::split(io);
-        let reading = Self { io: Box::new(tokio::io::join(reader, tokio::io::sink())), unread, codec };
+        let reading =
+            Self { io: Box::new(tokio::io::join(reader, tokio::io::sink())), unread, codec };
         (reading, Self::new(tokio::io::join(tokio::io::empty(), writer)))
     }
 

@@ -31,9 +31,8 @@ async fn a_server_stops_reading_while_its_answers_are_not_taken() {
     let router = Router::new().method(flood(&started));
     let (mut raw, handle, _server) = driven(router, &ServerConfig::default(), 16 * 1024);
     raw.greet_server().await;
-    let asks: Vec<u8> = (0..400)
-        .flat_map(|n| Ask::new(2 * n + 1, "it.Flood/flood").to_bytes())
-        .collect();
+    let asks: Vec<u8> =
+        (0..400).flat_map(|n| Ask::new(2 * n + 1, "it.Flood/flood").to_bytes()).collect();
 
     // 45 bytes each, more than fits the stream: written while the test reads, later.
     let (reader, mut writer) = raw.split();
@@ -74,9 +73,8 @@ async fn callers_wait_while_the_output_is_full() {
     ready.await.unwrap().unwrap();
     let stub: Plain<(u64, String), u64> = plain("it.Text/say");
 
-    let calls: Vec<_> = (0..48)
-        .map(|n| tokio::spawn(channel.call(stub, (n, "x".repeat(64 * 1024)))))
-        .collect();
+    let calls: Vec<_> =
+        (0..48).map(|n| tokio::spawn(channel.call(stub, (n, "x".repeat(64 * 1024))))).collect();
     settle().await;
     for n in 0..48_u8 {
         let (call, _, payload) = raw.request().await;

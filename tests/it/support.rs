@@ -11,8 +11,8 @@ use switchback::service::{DecodeLimits, Fingerprint};
 use switchback::transport::duplex;
 use switchback::wire::VersionRange;
 use switchback::{
-    CallError, Channel, Code, Cx, Dispatch, Disposition, Error, Method, Router, Server, ServerConfig,
-    Status, Stub,
+    CallError, Channel, Code, Cx, Dispatch, Disposition, Error, Method, Router, Server,
+    ServerConfig, Status, Stub,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;

@@ -114,8 +114,7 @@ async fn the_deadline_ends_every_tier() {
         raw.request().await;
         raw.frame().await.head().kind
     });
-    let (front, _, _front) =
-        mem(Server::new().method(relay(back, Some(Duration::from_secs(60)))));
+    let (front, _, _front) = mem(Server::new().method(relay(back, Some(Duration::from_secs(60)))));
     let begun = now();
 
     let call = front.call(plain::<u64, u64>("it.Relay/relay"), 1);

@@ -42,12 +42,13 @@ async fn many_services_share_one_port() {
 /// over one connection, each call with a number of its own; every third handler waits a turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ca_2_each_answer_goes_to_its_caller() {
-    let nonce = Method::infallible("it.Nonce/mix", 1, |_cx: Cx, (task, n): (u64, u64)| async move {
-        if n % 3 == 0 {
-            tokio::task::yield_now().await;
-        }
-        Answer::Ok((task << 32) ^ n.wrapping_mul(0x9e37_79b9))
-    });
+    let nonce =
+        Method::infallible("it.Nonce/mix", 1, |_cx: Cx, (task, n): (u64, u64)| async move {
+            if n % 3 == 0 {
+                tokio::task::yield_now().await;
+            }
+            Answer::Ok((task << 32) ^ n.wrapping_mul(0x9e37_79b9))
+        });
     let server = tcp(Server::new().method(nonce)).await;
     let channel = Channel::connect(&server.url).await.unwrap();
     let stub: Plain<(u64, u64), u64> = plain("it.Nonce/mix");
@@ -77,11 +78,7 @@ async fn lazy_channels_connect_with_their_first_call() {
     drop(bound);
     let lazy = Channel::lazy(&url).unwrap();
     assert!(Channel::connect(&url).await.is_err());
-    assert_status(
-        lazy.call(echo_stub(), 1).await,
-        Code::NOT_CONNECTED,
-        Disposition::NotProcessed,
-    );
+    assert_status(lazy.call(echo_stub(), 1).await, Code::NOT_CONNECTED, Disposition::NotProcessed);
 
     let bound = Server::new().method(echo()).bind(&url).await.unwrap();
     let _server = crate::support::run(bound);
@@ -110,10 +107,11 @@ async fn a_call_is_send_and_takes_options() {
 /// with a pattern, sent back reversed, with small calls beside them.
 #[tokio::test]
 async fn large_payloads_travel_both_ways() {
-    let reverse = Method::infallible("it.Blob/reverse", 1, |_cx: Cx, mut blob: String| async move {
-        blob = blob.chars().rev().collect();
-        Answer::Ok(blob)
-    });
+    let reverse =
+        Method::infallible("it.Blob/reverse", 1, |_cx: Cx, mut blob: String| async move {
+            blob = blob.chars().rev().collect();
+            Answer::Ok(blob)
+        });
     let server = tcp(Server::new().method(reverse).method(echo())).await;
     let channel = Channel::connect(&server.url).await.unwrap();
     let stub: Plain<String, String> = plain("it.Blob/reverse");

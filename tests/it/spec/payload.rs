@@ -1,0 +1,299 @@
+//! Payloads of codec 1 against the golden bytes, and the limits of decoding.
+//!
+//! Each vector names its type by schema text; the Rust type here must write that very text, so
+//! that vectors, schema and codec are held against each other.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use switchback::service::{DecodeError, DecodeLimits, SchemaWriter, schema_text};
+use switchback::{Codec, Schema};
+
+use crate::spec::{list, text, unhex, vectors};
+
+#[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
+struct Item {
+    id: u64,
+    name: String,
+    tags: Vec<u16>,
+    note: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
+struct New(u32);
+
+#[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
+struct Pair(u8, String);
+
+#[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
+struct Empty {}
+
+#[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
+struct NoFields();
+
+#[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
+enum Shapes {
+    Unit,
+    New(u32),
+    Tup(u8, String),
+    Str { x: i32, y: i32 },
+}
+
+#[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
+struct List {
+    value: u8,
+    next: Option<Box<List>>,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
+enum Tree {
+    Leaf,
+    Node(Vec<Tree>),
+}
+
+#[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
+struct Chain {
+    next: Option<Box<Chain>>,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
+struct Transfer {
+    from: u64,
+    to: u64,
+    cents: u64,
+    memo: String,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
+enum Nothing {}
+
+/// `bytes`, which serde keeps apart from a sequence of `u8`.
+#[derive(Debug, PartialEq)]
+struct Blob(Vec<u8>);
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Blob;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Blob, E> {
+                Ok(Blob(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Visitor)
+    }
+}
+
+impl Schema for Blob {
+    fn write_schema(writer: &mut SchemaWriter) {
+        writer.bytes();
+    }
+}
+
+/// A value as the vectors write it: JSON as serde has it, except for what JSON has not.
+trait FromVector: Sized {
+    fn from_vector(value: &Value) -> Self;
+}
+
+macro_rules! from_json {
+    ($($type:ty),* $(,)?) => {$(
+        impl FromVector for $type {
+            fn from_vector(value: &Value) -> Self {
+                serde_json::from_value(value.clone()).expect("a value of the type it names")
+            }
+        }
+    )*};
+}
+
+macro_rules! from_digits {
+    ($($type:ty),*) => {$(
+        impl FromVector for $type {
+            fn from_vector(value: &Value) -> Self {
+                let digits = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                digits.parse().expect("a number")
+            }
+        }
+    )*};
+}
+
+from_digits!(u64, i64, u128, i128);
+from_json!(
+    bool,
+    u8,
+    i8,
+    u16,
+    i16,
+    u32,
+    i32,
+    f32,
+    f64,
+    char,
+    String,
+    (),
+    Option<u32>,
+    Vec<u16>,
+    Vec<Option<bool>>,
+    Vec<()>,
+    Vec<Vec<()>>,
+    (u8, String),
+    (u16,),
+    [u8; 4],
+    [u16; 0],
+    Item,
+    New,
+    Pair,
+    Empty,
+    NoFields,
+    Shapes,
+    Result<u8, String>,
+    Duration,
+    List,
+    Tree,
+    Chain,
+    Transfer,
+    Nothing,
+);
+
+impl FromVector for Blob {
+    fn from_vector(value: &Value) -> Self {
+        Self(unhex(value))
+    }
+}
+
+impl FromVector for BTreeMap<String, u32> {
+    fn from_vector(value: &Value) -> Self {
+        let pairs: Vec<(String, u32)> = serde_json::from_value(value.clone()).unwrap();
+        pairs.into_iter().collect()
+    }
+}
+
+/// What is asked of a vector's type.
+struct Wire {
+    /// Encodes the value, and decodes the bytes to the same value.
+    check: fn(&Value, &[u8], bool),
+    decode_error: fn(&[u8]) -> Option<DecodeError>,
+}
+
+fn wire_of<T>() -> (String, Wire)
+where
+    T: FromVector + Schema + Serialize + for<'de> Deserialize<'de> + PartialEq + std::fmt::Debug,
+{
+    let check = |value: &Value, bytes: &[u8], is_canonical: bool| {
+        let value = T::from_vector(value);
+        let decoded: T = Codec::BINCODE.decode(bytes, &DecodeLimits::default()).unwrap();
+        assert_eq!(decoded, value);
+        let mut encoded = Vec::new();
+        Codec::BINCODE.encode(&value, &mut encoded).unwrap();
+        assert_eq!(encoded == bytes, is_canonical, "{value:?}");
+    };
+    let decode_error =
+        |bytes: &[u8]| Codec::BINCODE.decode::<T>(bytes, &DecodeLimits::default()).err();
+    (schema_text::<T>(), Wire { check, decode_error })
+}
+
+fn types() -> BTreeMap<String, Wire> {
+    macro_rules! types {
+        ($($type:ty),* $(,)?) => { BTreeMap::from([$(wire_of::<$type>()),*]) };
+    }
+    types!(
+        bool,
+        u8,
+        i8,
+        u16,
+        i16,
+        u32,
+        i32,
+        u64,
+        i64,
+        u128,
+        i128,
+        f32,
+        f64,
+        char,
+        String,
+        Blob,
+        (),
+        Option<u32>,
+        Vec<u16>,
+        Vec<Option<bool>>,
+        Vec<()>,
+        Vec<Vec<()>>,
+        BTreeMap<String, u32>,
+        (u8, String),
+        (u16,),
+        [u8; 4],
+        [u16; 0],
+        Item,
+        New,
+        Pair,
+        Empty,
+        NoFields,
+        Shapes,
+        Result<u8, String>,
+        Duration,
+        List,
+        Tree,
+        Chain,
+        Transfer,
+        Nothing,
+    )
+}
+
+/// Every golden payload, in both directions. PL-1: this is codec 1.
+#[test]
+fn pl_2_pl_3_payloads_are_the_golden_bytes() {
+    assert_eq!(Codec::BINCODE.id(), 1, "pl_1_");
+    let (file, types) = (vectors("payload_bincode.json"), types());
+    for vector in list(&file, "valid") {
+        let wire = types.get(text(vector, "type")).unwrap_or_else(|| panic!("{vector}"));
+        (wire.check)(&vector["value"], &unhex(&vector["hex"]), true);
+    }
+    for vector in list(&file, "lenient") {
+        let wire = types.get(text(vector, "type")).unwrap_or_else(|| panic!("{vector}"));
+        (wire.check)(&vector["value"], &unhex(&vector["hex"]), false);
+    }
+}
+
+/// Every invalid payload is refused, for whatever reason it names: PL-4, PL-5, PL-6.
+#[test]
+fn pl_4_invalid_payloads_are_refused() {
+    let (file, types) = (vectors("payload_bincode.json"), types());
+    for vector in list(&file, "invalid") {
+        let wire = types.get(text(vector, "type")).unwrap_or_else(|| panic!("{vector}"));
+        let error = (wire.decode_error)(&unhex(&vector["hex"]));
+        let error = error.unwrap_or_else(|| panic!("{vector} was decoded"));
+        let why = text(vector, "why");
+        if why.contains("left over") {
+            assert!(matches!(error, DecodeError::Leftover { .. }), "{why}: {error}");
+        }
+    }
+}
+
+/// The limits, at their edge: one more element, one more level.
+#[test]
+fn pl_5_pl_6_limits_hold_at_their_edge() {
+    let decode = |bytes: &[u8]| {
+        Codec::BINCODE.decode::<Vec<()>>(bytes, &DecodeLimits::default()).map(|v| v.len())
+    };
+    assert_eq!(decode(&unhex(&"fc00001000".into())).unwrap(), 1_048_576);
+    let error = decode(&unhex(&"fc01001000".into())).unwrap_err();
+    assert!(matches!(error, DecodeError::Elements { limit: 1_048_576, .. }), "{error}");
+
+    // A struct and its option are two levels; the last option holds nothing.
+    let chain = |structs: usize| [vec![1; structs - 1], vec![0]].concat();
+    let decode = |bytes: &[u8]| Codec::BINCODE.decode::<Chain>(bytes, &DecodeLimits::default());
+    assert!(decode(&chain(32)).is_ok());
+    let error = decode(&chain(33)).unwrap_err();
+    assert!(matches!(error, DecodeError::Depth { limit: 64, .. }), "{error}");
+}
