@@ -1,4 +1,6 @@
-//! Judges ledgers: `ledger_check [--json] [--tolerance-us N] [--transit-us N] FILE…`
+//! Judges the logs that clients and servers kept, and says what became of each call.
+//!
+//! `ledger_check [--json] [--tolerance-us N] [--transit-us N] FILE…`
 //!
 //! Exit code 0: every invariant held. 1: at least one is broken. 2: no verdict, because a file
 //! could not be read, is no ledger, or no client's log was given. A torn server log (a killed

@@ -19,7 +19,7 @@
 //!
 //! | you want to | look at |
 //! |---|---|
-//! | write a service | [`service`](macro@service), [`Schema`](derive@Schema), or [`Method`] without macros |
+//! | write a service | [`service`](macro@service) and [`Schema`](derive@Schema), or [`Method`] |
 //! | serve it | [`Server`], [`server`] |
 //! | call it | [`Channel`], [`Call`], [`client`] |
 //! | change a running server | [`Dispatch`] |

@@ -1,4 +1,4 @@
-//! Codec 1: bincode 2 in its standard configuration, through serde.
+//! Codec 1: bincode 2 in its standard configuration, through serde (PL-2, PL-3).
 //!
 //! Invariants: encoding allocates nothing but what `out` grows by; decoding reads a slice, so every
 //! length is checked against the bytes that remain before it is used.
@@ -15,7 +15,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer};
 use crate::service::codec::DecodeError;
 use crate::service::limits::{Budget, Limited};
 
-/// The codec's number on the wire.
+/// The codec's number on the wire (PL-1).
 pub(crate) const ID: u8 = 1;
 
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {

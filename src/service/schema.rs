@@ -31,7 +31,7 @@ pub trait Schema: 'static {
     fn write_schema(writer: &mut SchemaWriter);
 }
 
-/// The canonical text of a type.
+/// The canonical text of a type (FP-1).
 ///
 /// # Panics
 /// If types are nested more than 128 deep, as one that is nothing but itself is, or the text grows
@@ -47,7 +47,7 @@ pub fn schema_text<T: Schema>() -> String {
 #[derive(Debug)]
 pub struct SchemaWriter {
     text: String,
-    /// Structs and enums being written, outermost first: what `^n` counts.
+    /// Structs and enums being written, outermost first: what `^n` counts (FP-2).
     open: Vec<TypeId>,
     depth: usize,
 }
@@ -278,7 +278,7 @@ impl Fingerprint {
         self.0
     }
 
-    /// As it travels in a request: the halves folded by XOR. Only [`Self::UNCHECKED`] gives 0.
+    /// As it travels in a request: the halves folded by XOR (FP-4). Only [`Self::UNCHECKED`] gives 0.
     #[must_use]
     pub fn fold(self) -> u32 {
         if self == Self::UNCHECKED {

@@ -1,4 +1,4 @@
-//! Schemas of the standard library's types, as serde encodes them.
+//! Schemas of the standard library's types, as serde encodes them (FP-3).
 //!
 //! Invariants: pointers have no text of their own; `usize` and `isize` are 64 bits on the wire,
 //! whatever the machine; arrays go up to 32 elements and tuples to 12, as far as serde's do (16).

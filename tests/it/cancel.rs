@@ -123,7 +123,7 @@ fn ca_12_a_call_taken_back_before_its_start_is_not_processed() {
         let late = Method::infallible("it.Late/late", 1, move |_cx: Cx, n: u64| {
             let ran = Leaving(std::sync::Arc::clone(&ran));
             async move {
-                std::mem::drop(ran);
+                drop(ran);
                 Answer::Ok(n)
             }
         });

@@ -57,7 +57,7 @@ impl Budget {
         self.broken.get()
     }
 
-    /// One level down; each successful call is followed by [`Budget::leave`].
+    /// One level down (PL-6); each successful call is followed by [`Budget::leave`].
     #[inline]
     pub(super) fn enter<E: serde::de::Error>(&self) -> Result<(), E> {
         match self.depth_left.get().checked_sub(1) {
@@ -88,7 +88,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Counts one element, before it is decoded.
+    /// Counts one element, before it is decoded (PL-5).
     #[inline]
     pub(super) fn count_element<E: serde::de::Error>(&self) -> Result<(), E> {
         match self.elements_left.get().checked_sub(1) {
