@@ -208,9 +208,9 @@ impl Outbound {
         self.is_closing
     }
 
-    /// The stream failed, or was shut down: nothing is written any more. Gives the writer, unless somebody
-    /// writes: the stream is closed when it is dropped, however long handles and handlers keep
-    /// the connection's state. To be dropped without the lock.
+    /// The stream failed, or was shut down: nothing is written any more. Gives the writer, unless
+    /// somebody writes: the stream is closed when it is dropped, however long handles and handlers
+    /// keep the connection's state. To be dropped without the lock.
     #[must_use]
     pub(crate) fn fail(&mut self) -> Option<Writer> {
         self.is_failed = true;

@@ -107,10 +107,12 @@ impl ServerReader {
                 return Poll::Ready(Error::lost(&error));
             }
             if self.is_drained() {
+                // CA-16
                 self.close(CloseReason::SHUTDOWN, "", ErrorKind::ClosedHere.into());
                 continue;
             }
             if !self.proto.is_open() && self.poll_timer(cx).is_ready() {
+                // HS-9
                 let error = ErrorKind::HandshakeTimeout { after: self.settings.handshake_timeout };
                 self.close(CloseReason::HANDSHAKE_TIMEOUT, "", error.into());
                 continue;
@@ -153,7 +155,7 @@ impl ServerReader {
         })
     }
 
-    /// Says farewell; from then on only reads and discards.
+    /// Says farewell; from then on only reads and discards (LD-3).
     fn close(&mut self, reason: CloseReason, detail: &str, error: Error) {
         if !self.proto.is_greeted() {
             self.shared.end(); // Not a word before the client's preface (HS-2).

@@ -111,7 +111,7 @@ impl<'a> Batch<'a> {
             call: request.call,
             method: request.method,
             version: request.version,
-            attempt: request.attempt_priority >> 4,
+            attempt: request.attempt_priority >> 4, // CA-9
             deadline,
             metadata: Metadata::from_ext(request.ext),
             connection: Arc::<ServerShared>::clone(self.shared),

@@ -110,7 +110,8 @@ impl Codec {
             Kind::Bincode => bincode_format::decode(bytes, &budget),
             Kind::Custom { codec, .. } => decode_custom(&**codec, bytes, &budget),
         };
-        // PL-4: nothing may be left over. A broken limit comes first: neither an own `Deserialize` nor a codec may swallow it.
+        // Nothing may be left over (PL-4).
+        // A broken limit comes first: neither an own `Deserialize` nor a codec may swallow it.
         match (budget.broken(), decoded) {
             (None, Ok((value, used_bytes))) if used_bytes == bytes.len() => Ok(value),
             (None, Ok((_, used_bytes))) => {

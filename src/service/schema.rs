@@ -278,7 +278,8 @@ impl Fingerprint {
         self.0
     }
 
-    /// As it travels in a request: the halves folded by XOR (FP-4). Only [`Self::UNCHECKED`] gives 0.
+    /// As it travels in a request, the halves folded by XOR (FP-4).
+    /// Only [`Self::UNCHECKED`] gives 0.
     #[must_use]
     pub fn fold(self) -> u32 {
         if self == Self::UNCHECKED {

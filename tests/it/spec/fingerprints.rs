@@ -57,7 +57,7 @@ struct FromTo {
     to: u64,
 }
 
-/// The derive writes the grammar's texts: names, variants, recursion, opaque types.
+/// The derive writes the grammar's texts (FP-1): recursion (FP-2), Rust's types (FP-3).
 #[test]
 fn fp_1_fp_2_fp_3_the_derive_writes_schema_text() {
     let texts = [

@@ -250,7 +250,7 @@ fn types() -> BTreeMap<String, Wire> {
     )
 }
 
-/// Every golden payload, in both directions. PL-1: this is codec 1.
+/// Every golden payload, in both directions: integers (PL-2), the rest (PL-3), as codec 1 (PL-1).
 #[test]
 fn pl_2_pl_3_payloads_are_the_golden_bytes() {
     assert_eq!(Codec::BINCODE.id(), 1, "pl_1_");
