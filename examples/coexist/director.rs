@@ -256,7 +256,7 @@ impl<'a> Run<'a> {
             }
             (_, word) => return Ok(Some(word)),
         }
-        let made = self.progress.iter().map(|progress| progress.calls).sum();
+        let made = self.progress.iter().map(|progress| progress.calls.min(self.calls)).sum();
         let all = self.calls * u64::try_from(PAIRS.len())?;
         self.show.progress(made, all, &self.what);
         Ok(None)
