@@ -142,8 +142,8 @@ impl<'a> Run<'a> {
         }
         let (calls, clients) = (thousands(calls), PAIRS.len());
         run.show.event(&format!(
-            "{clients} clients, each with {calls} calls to make, {CALLS_AT_A_TIME} at a time, every \
-             other one not idempotent"
+            "{clients} clients, each with {calls} calls to make, {CALLS_AT_A_TIME} at a time, \
+             every other one not idempotent"
         ));
         for (pair, (_, server)) in PAIRS.into_iter().enumerate() {
             run.family.tell(run.clients[pair], Order::Begin).await?;
