@@ -197,7 +197,9 @@ impl Work {
         let counted = answer.total.is_none_or(|total| total > 0);
         (!is_right || !counted).then(|| {
             let (name, version) = (&package.name, by.version);
-            format!("{name} in version {version} is not so: {:?}", answer.fields)
+            let mut text = format!("{name} in version {version} is not {:?}", answer.fields);
+            text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+            text
         })
     }
 }
@@ -238,3 +240,4 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls that are in flight on the connection.
 pub(crate) const CALLS_AT_A_TIME: u64 = 64;
 const STRIDE: u64 = 0x9E37_79B9_7F4A_7C15;
+const TEXT_BYTES_MAX: usize = 200;

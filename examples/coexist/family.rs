@@ -66,6 +66,8 @@ impl Family {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
+            // The terminal's interrupt is for the director, which then ends its processes.
+            .process_group(0)
             .spawn()
             .map_err(|error| format!("{name} cannot be started: {error}"))?;
         let input = child.stdin.take().ok_or("no standard input")?;
@@ -106,7 +108,8 @@ impl Family {
                 let at_work = self.members.iter().filter(|member| !member.is_done);
                 let names: Vec<&str> = at_work.map(|member| member.name.as_str()).collect();
                 let names = names.join(", ");
-                return Err(format!("nothing was heard for {SILENCE_MAX:?} from: {names}").into());
+                let text = format!("nothing was heard for {SILENCE_MAX:?} from: {names}");
+                return Err(crate::Failure::Stuck(text));
             };
             let member = &mut self.members[number];
             match heard {
@@ -149,8 +152,8 @@ impl Family {
         };
         let said = tokio::time::timeout(SILENCE_MAX, &mut member.complaints).await;
         let said = said.ok().and_then(Result::ok).unwrap_or_default();
-        let said = if said.is_empty() { "nothing" } else { said.trim_end() };
-        format!("{} ended too early ({how}); it said:\n{said}", member.name).into()
+        let said = if said.is_empty() { " nothing" } else { said.trim_end() };
+        format!("{} ended too early ({how}); on standard error it said:{said}", member.name).into()
     }
 }
 
@@ -177,8 +180,8 @@ async fn note(errors: impl AsyncRead + Unpin) -> String {
     let mut complaints = String::new();
     while let Ok(Some(line)) = lines.next_line().await {
         if complaints.len() < COMPLAINT_BYTES_MAX {
+            complaints.push_str("\n  ");
             complaints.push_str(&line);
-            complaints.push('\n');
         }
     }
     complaints

@@ -47,7 +47,11 @@ impl Cell<'_> {
 
     /// As people write it.
     pub(crate) fn name(&self) -> String {
-        format!("{} to {}:{}", self.client.name(), self.server.name(), self.version)
+        let (client, server) = (self.client.name(), self.server.name());
+        match self.version {
+            0 => format!("{client} to {server}, not answered"),
+            version => format!("{client} to {server}:{version}"),
+        }
     }
 }
 
@@ -168,8 +172,10 @@ fn counts(seen: &Seen, faults: &mut Vec<String>) {
         }
     }
     for replaced in &seen.replaced {
-        if replaced.left > 0 {
-            let (left, build) = (replaced.left, replaced.build);
+        let (left, build) = (replaced.left, replaced.build);
+        if !replaced.is_drained {
+            faults.push(format!("the handlers that build {build} replaced were never let go"));
+        } else if left > 0 {
             faults.push(format!(
                 "{left} calls of the old build ran on after build {build} was said to be alone"
             ));

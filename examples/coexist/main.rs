@@ -37,9 +37,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::show::Show;
 
-/// Why a process of the run could not go on.
+/// Why a process of the run, or the run itself, did not go on.
 #[derive(Debug)]
-pub(crate) struct Failure(Box<dyn std::error::Error + Send + Sync>);
+pub(crate) enum Failure {
+    /// It is stuck, which is a finding.
+    Stuck(String),
+    /// It could not run.
+    Error(Box<dyn std::error::Error + Send + Sync>),
+}
 
 /// Which program a process plays.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -82,8 +87,8 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(1),
         Err(failure) => {
             // If standard error is gone too, the exit code still tells it.
-            let _unheard = writeln!(io::stderr(), "coexist: {}", failure.0);
-            ExitCode::from(2)
+            let _unheard = writeln!(io::stderr(), "coexist: {failure}");
+            ExitCode::from(if matches!(failure, Failure::Stuck(_)) { 1 } else { 2 })
         }
     }
 }
@@ -144,8 +149,8 @@ async fn run(calls: u64, is_json: bool) -> Result<bool, Failure> {
         Some(Ok(seen)) => seen,
         Some(Err(failure)) => {
             show.end();
-            let kept = kept(&folder);
-            return Err(format!("{}\n{kept}", failure.0).into());
+            show.event(&kept(&folder));
+            return Err(failure);
         }
         None => {
             show.end();
@@ -183,7 +188,16 @@ async fn interrupted() -> io::Result<()> {
 
 impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self(error.into())
+        Self::Error(error.into())
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stuck(why) => f.write_str(why),
+            Self::Error(error) => error.fmt(f),
+        }
     }
 }
 

@@ -40,7 +40,8 @@ pub(crate) fn print(seen: &Seen, faults: &[String], out: &mut impl Write) -> io:
         writeln!(out, "good: {calls} calls in {took}, none lost, none executed twice, no error;")?;
         writeln!(out, "      {downloads} downloads, each counted once")?;
     } else {
-        writeln!(out, "bad: {calls} calls in {took}, {} faults", faults.len())?;
+        let (count, s) = (faults.len(), if faults.len() == 1 { "" } else { "s" });
+        writeln!(out, "bad: {calls} calls in {took}, {count} fault{s}")?;
         for fault in faults {
             writeln!(out, "  {fault}")?;
         }
@@ -50,8 +51,11 @@ pub(crate) fn print(seen: &Seen, faults: &[String], out: &mut impl Write) -> io:
 
 fn print_changes(seen: &Seen, out: &mut impl Write) -> io::Result<()> {
     let rule = "-".repeat(78);
-    writeln!(out, "changes to server v2, and the calls         client v1   client v2   client v2")?;
-    writeln!(out, "made around them, by who made them       in version 1           1           2")?;
+    writeln!(
+        out,
+        "changes to server v2, and the calls         client v1,  client v2,  client v2,"
+    )?;
+    writeln!(out, "that were made around them                  version 1   version 1   version 2")?;
     writeln!(out, "{rule}")?;
     for (change, around) in CHANGES.iter().zip(around_changes(seen)) {
         writeln!(out, "{}", change.text)?;

@@ -10,6 +10,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use switchback::service::Service as _;
@@ -122,11 +123,15 @@ impl Shopkeeper {
         for method in self.methods() {
             retirements.push(dispatch.replace(method)?);
         }
-        for retirement in retirements {
-            retirement.await;
-        }
+        let drained = async {
+            for retirement in retirements {
+                retirement.await;
+            }
+        };
+        let is_drained = tokio::time::timeout(DRAIN_MAX, drained).await.is_ok();
         let drained_us = clock.now_us() - before_us;
-        Ok(Replaced { build: self.build, running, left: old.running(), drained_us })
+        let left = old.running();
+        Ok(Replaced { build: self.build, running, is_drained, left, drained_us })
     }
 
     /// Version 2 of both methods, in this build.
@@ -141,3 +146,6 @@ impl Shopkeeper {
 fn only(methods: Vec<Method>, name: &str, version: u16) -> impl Iterator<Item = Method> {
     methods.into_iter().filter(move |method| method.name() == name && method.version() == version)
 }
+
+/// Handlers take microseconds: one that takes so long will never end.
+const DRAIN_MAX: Duration = Duration::from_secs(5);

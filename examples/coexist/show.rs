@@ -8,14 +8,14 @@ use std::io::{self, IsTerminal as _, Write as _};
 #[derive(Debug)]
 pub(crate) struct Show {
     is_terminal: bool,
-    /// The last tenth that was told, where lines cannot be redrawn.
-    tenth: u64,
+    /// The last step that was told: a percent, or ten where lines cannot be redrawn.
+    step: u64,
 }
 
 impl Show {
     /// Standard error.
     pub(crate) fn new() -> Self {
-        Self { is_terminal: io::stderr().is_terminal(), tenth: 0 }
+        Self { is_terminal: io::stderr().is_terminal(), step: 0 }
     }
 
     /// Something happened.
@@ -23,18 +23,18 @@ impl Show {
         self.put(&format!("{}{text}\n", self.erase()));
     }
 
-    /// So many calls have an outcome.
+    /// So many of the calls that were asked for have an outcome.
     pub(crate) fn progress(&mut self, calls: u64, of: u64, phase: &str) {
-        let calls_shown = calls.min(of);
-        let percent = (calls_shown * 100).checked_div(of).unwrap_or(100);
-        let text =
-            format!("{percent:>4} %  {} of {} calls  {phase}", thousands(calls), thousands(of));
-        if self.is_terminal {
-            self.put(&format!("{}{text}", self.erase()));
-        } else if percent / 10 > self.tenth {
-            self.tenth = percent / 10;
-            self.put(&format!("{text}\n"));
+        let percent = (calls * 100).checked_div(of).unwrap_or(100);
+        // A terminal can be slow, and who waits for it is late for the changes.
+        let step = if self.is_terminal { percent } else { percent / 10 };
+        if step == self.step {
+            return;
         }
+        self.step = step;
+        let (calls, of) = (thousands(calls), thousands(of));
+        let end = if self.is_terminal { "" } else { "\n" };
+        self.put(&format!("{}{percent:>4} %  {calls} of {of} calls  {phase}{end}", self.erase()));
     }
 
     /// Nothing more will come.

@@ -52,7 +52,9 @@ pub(crate) struct Replaced {
     pub(crate) build: u32,
     /// Executions of the old build that ran when it was replaced.
     pub(crate) running: u64,
-    /// Those that still ran when it was said to have ended. There must be none.
+    /// Whether the old build was said to have ended, in the time that is given for it.
+    pub(crate) is_drained: bool,
+    /// Executions of the old build that still ran then. There must be none.
     pub(crate) left: u64,
     /// From the replacement to the end of the old build.
     pub(crate) drained_us: u64,
