@@ -41,8 +41,8 @@ impl CallTask {
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let end = self.shared.poll_end(self.id, cx.waker());
         if !self.has_started {
-            let now = self.shared.runtime.clock.now();
-            let is_late = now >= self.deadline && !is_seeded(Bug::LateStart);
+            let clock = &self.shared.runtime.clock;
+            let is_late = !is_seeded(Bug::LateStart) && clock.now() >= self.deadline;
             let end = end.or_else(|| is_late.then_some(PendingEnd::Expired));
             if let Some(end) = end {
                 self.give_up(end, Disposition::NotProcessed);

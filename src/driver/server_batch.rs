@@ -103,7 +103,7 @@ impl<'a> Batch<'a> {
         };
         let timeout_ms = request.timeout_ms.min(TIMEOUT_MS_MAX);
         let deadline = self.read_at + Duration::from_millis(timeout_ms.into());
-        if self.shared.runtime.clock.now() >= deadline && !is_seeded(Bug::LateStart) {
+        if !is_seeded(Bug::LateStart) && self.shared.runtime.clock.now() >= deadline {
             let message = "over before its handler could be started";
             return self.refuse(request.call, Code::DEADLINE_EXCEEDED, message);
         }

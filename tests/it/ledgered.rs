@@ -211,7 +211,7 @@ mod tests {
             assert!(verdict.is_clean(), "seed {seed}:\n{verdict}");
             assert_eq!(faults, &[] as &[String], "seed {seed}");
             assert_eq!(verdict.calls, CLIENTS * CALLERS * CALLS_EACH);
-            assert!(verdict.ok * 3 > verdict.calls, "seed {seed}: many calls succeed\n{verdict}");
+            assert!(verdict.ok * 4 > verdict.calls, "seed {seed}: many calls succeed\n{verdict}");
             for (outcome, count) in &verdict.errors {
                 *outcomes.entry(outcome.clone()).or_default() += count;
             }

@@ -219,6 +219,10 @@ impl Plan {
                 _ => Patience::Time(Duration::from_micros(random.below(5000))),
             };
         }
+        if kind == STUBBORN && random.below(3) == 0 {
+            // Its answer comes all the same, to a slot that others want.
+            patience = Patience::Time(Duration::from_micros(random.below(3000)));
+        }
         if kind == STUBBORN && random.below(40) == 0 {
             // Nobody but the client's own sweep ends this call in time.
             (timeout_ms, hold_us, patience) = (20, 600_000, Patience::Whole);
@@ -237,4 +241,4 @@ static STUBS: LazyLock<Vec<Stub<Order, Receipt, Receipt>>> = LazyLock::new(|| {
 /// One cut and one drain in so many calls of a client.
 const DISTURBED_EVERY: u64 = 400;
 const HUNG_AFTER: Duration = Duration::from_secs(2);
-const AFTER_REFUSAL: Duration = Duration::from_millis(5);
+const AFTER_REFUSAL: Duration = Duration::from_millis(20);

@@ -282,6 +282,6 @@ pub(crate) static KINDS: [Kind; 4] = [
     kind("work.Ledger/blocking", Run::Blocking, true),
 ];
 pub(crate) const VERSION: u16 = 1;
-/// Enough for a thread to lose its core and get it back.
-const LOOK_AGE_MAX: Duration = Duration::from_millis(20);
+/// Enough for a thread to lose its core to a compiler and get it back.
+const LOOK_AGE_MAX: Duration = Duration::from_millis(250);
 const LAST_RUN_MAX: Duration = Duration::from_secs(5);
