@@ -53,11 +53,11 @@ pub(super) fn serve(frames: &[RawFrame<'_>], setup: u8) {
 
 /// Feeds the frames to a client that waits for answers, before HELLO_ACK or after.
 pub(super) fn call(frames: &[RawFrame<'_>], setup: u8) {
-    let (mut client, mut out) = waiting_client(setup);
+    let (mut client, out) = waiting_client(setup);
     let mut reply = Vec::new();
     for raw in frames {
         let busy = client.calls.busy();
-        let answered = match client.handle_frame(*raw, &mut out) {
+        let answered = match client.handle_frame(*raw) {
             Ok(ClientEvent::Answered(_)) => true,
             Ok(ClientEvent::Closed(_)) | Err(_) => break,
             Ok(_) => false,
@@ -109,7 +109,7 @@ fn waiting_client(setup: u8) -> (ClientConnection<u8>, Vec<u8>) {
         for _ in 0..frames_max {
             let read = Decoder::new(FRAME_BYTES_DEFAULT).decode(rest);
             let (raw, used) = read.expect("our own answer is sound").expect("and whole");
-            client.handle_frame(raw, &mut out).expect("our own answer is accepted");
+            client.handle_frame(raw).expect("our own answer is accepted");
             rest = &rest[used..];
         }
     }
