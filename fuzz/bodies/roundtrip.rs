@@ -108,6 +108,11 @@ fn again(raw: RawFrame<'_>, frame: &Frame<'_>) {
         assert_eq!(parsed.check_ext(), frame.check_ext());
         parsed.flags = frame.flags; // Version 1 sends none.
     }
+    if let (Frame::Response(parsed), Frame::Response(frame)) = (&mut parsed, frame)
+        && frame.payload.is_empty()
+    {
+        parsed.codec = frame.codec; // Without a payload it is ignored.
+    }
     assert_eq!(parsed, *frame);
 }
 
@@ -116,13 +121,18 @@ fn is_canonical(raw: RawFrame<'_>) -> bool {
     let ext = &raw.body[fixed_bytes..fixed_bytes + usize::from(raw.head.ext_len)];
     let holds =
         |keys: &[u16]| Tlvs::new(ext).all(|tlv| keys.contains(&tlv.key) && !tlv.value.is_empty());
+    // Whether a call id is of its kind's class is judged by the sides, not here.
+    let is_call = matches!(raw.head.kind, Kind::REQUEST | Kind::RESPONSE | Kind::CANCEL);
     raw.head.flags == Flags(0)
         && match raw.head.kind {
             Kind::HELLO => holds(&[1, 3, 4, 5]),
             Kind::HELLO_ACK => holds(&[1, 2, 3, 4, 5, 6]),
-            Kind::REQUEST | Kind::RESPONSE => true,
+            Kind::REQUEST => true,
+            // A codec without a payload is ignored.
+            Kind::RESPONSE => matches!(raw.body, [0, 0 | 1, ..] | [_, _, _, 0, ..]),
             _ => ext.is_empty(),
         }
+        && (is_call || raw.head.call == CallId::CONNECTION)
 }
 
 fn append(frame: &Frame<'_>, out: &mut Vec<u8>) {
@@ -278,8 +288,10 @@ fn response<'a>(
 ) -> Result<Response<'a>> {
     let status = Code::from_u16(u.int_in_range(0..=0x7fff)?);
     let disposition = Disposition::from_u8(u.int_in_range(0..=2)?).expect("0, 1 and 2 are all");
-    let payload = if matches!(status, Code::OK | Code::APP) { payload } else { &[] };
-    Ok(Response { call, status, disposition, codec: u.arbitrary()?, ext, payload })
+    // Without a payload there is no codec.
+    let has_payload = matches!(status, Code::OK | Code::APP);
+    let (codec, payload) = if has_payload { (u.arbitrary()?, payload) } else { (0, &[][..]) };
+    Ok(Response { call, status, disposition, codec, ext, payload })
 }
 
 fn close<'a>(u: &mut Unstructured<'_>, detail: &'a str) -> Result<Close<'a>> {
