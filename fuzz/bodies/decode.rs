@@ -305,4 +305,14 @@ fn update(payload: &TablePayload) {
     for row in &mended.rows {
         assert_eq!(known.row(row.method), Some(row));
     }
+    if mended.rows.iter().any(|row| row.versions.is_empty()) {
+        return; // An update, no table.
+    }
+    for (from, to) in [(sides::table(), mended.clone()), (mended, sides::table())] {
+        let mut now = KnownTable::new(from.clone()).expect("its hash is right");
+        for update in to.updates_from(&from) {
+            now = now.updated(update).expect("an update of our own is accepted");
+        }
+        assert_eq!(Ok(now), KnownTable::new(to));
+    }
 }

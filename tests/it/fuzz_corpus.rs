@@ -359,8 +359,8 @@ fn preface_seeds() -> Vec<Seed> {
     seeds
 }
 
-/// What the golden vectors leave to their readers: call ids of the wrong class, as far as a frame
-/// alone can tell, and the largest table with one version more.
+/// What the golden vectors leave to their readers: call ids of the wrong class, keys of the other
+/// side or of another size, and the largest table with one version more.
 fn own_seeds() -> Vec<Seed> {
     let entry = |kind: u8, call: u32, body: &[u8]| {
         let len = u16::try_from(body.len()).expect("the bodies here are short").to_be_bytes();
@@ -377,8 +377,15 @@ fn own_seeds() -> Vec<Seed> {
     push_tlv(&mut transcript, 6, &[0; 7]);
     let mut hello_ack = entry(Kind::HELLO_ACK.0, 0, &transcript);
     hello_ack[3] = 11; // ext_len: the body is this TLV.
+    let mut tlvs = Vec::new();
+    push_tlv(&mut tlvs, 1, &[0, 1, 0, 0]);
+    push_tlv(&mut tlvs, 2, &[0, 0, 0, 1]);
+    push_tlv(&mut tlvs, 3, &[1]);
+    let mut hello = entry(Kind::HELLO.0, 0, &tlvs);
+    hello[3] = 21;
     let entries = [
         ("transcript_of_7", hello_ack),
+        ("hello_with_a_key_of_the_ack", hello),
         ("ping_of_a_call", entry(Kind::PING.0, 1, &[0; 8])),
         ("response_of_no_call", entry(Kind::RESPONSE.0, 0, &[0, 0, 2, 1])),
         ("versions_4097", entry(Kind::TABLE.0, 0, &table)),
