@@ -1,11 +1,9 @@
 //! Decoding under limits: what hostile bytes may cost, and that honest ones come back.
 //!
-//! A counting allocator measures the peak of the thread that decodes. It counts a block that grows
-//! by its new size alone, as an allocator does that grows it where it is.
+//! A counting allocator measures the peak of the thread that decodes. A block that grows is moved:
+//! while it is, the old one and the new one, twice as large, both count.
 #![cfg(feature = "bincode")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
@@ -52,12 +50,8 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
 
 /// The peak that decoding `bytes` reaches above what was allocated before.
 fn peak_bytes<T: DeserializeOwned>(bytes: &[u8]) -> usize {
-    let before = LIVE_BYTES.get();
-    PEAK_BYTES.set(before);
-    let decoded = decode::<T>(bytes);
-    let peak = PEAK_BYTES.get() - before;
-    drop(decoded);
-    usize::try_from(peak).expect("the peak is not below the start")
+    let measured = allocation_counter::measure(|| drop(decode::<T>(bytes)));
+    usize::try_from(measured.bytes_max).expect("memory is addressable")
 }
 
 /// A declared length of so many, in bincode's largest form.
@@ -186,7 +180,8 @@ fn hostile_inputs() -> Vec<Vec<u8>> {
 }
 
 /// However large a declared length is, memory follows the bytes that are there. A byte can be an
-/// element, so the factor is what an element takes, twice for the room that a vector grows ahead.
+/// element, so the factor is what an element takes, three times: a vector that grows ahead is twice
+/// as large as before, and while it is moved the smaller one is there too.
 #[test]
 fn memory_follows_the_input() {
     for input in hostile_inputs() {
@@ -201,7 +196,7 @@ fn memory_follows_the_input() {
             peak_bytes::<Tree>(&input),
             peak_bytes::<Order>(&input),
         ];
-        assert!(small.iter().all(|peak| *peak <= at_most(16)), "{small:?} of {}", input.len());
+        assert!(small.iter().all(|peak| *peak <= at_most(24)), "{small:?} of {}", input.len());
         // An empty string or vector is one byte there and three words here.
         let headers = [
             peak_bytes::<Vec<String>>(&input),
@@ -210,7 +205,7 @@ fn memory_follows_the_input() {
             peak_bytes::<(String, Vec<Vec<Vec<u8>>>)>(&input),
             peak_bytes::<HashMap<String, u64>>(&input),
         ];
-        assert!(headers.iter().all(|peak| *peak <= at_most(48)), "{headers:?} of {}", input.len());
+        assert!(headers.iter().all(|peak| *peak <= at_most(72)), "{headers:?} of {}", input.len());
     }
 }
 
@@ -252,8 +247,8 @@ proptest! {
     /// Any bytes are a value or an error, the same value as without the wrapper, at a bounded cost.
     #[test]
     fn any_bytes_are_safe(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        prop_assert!(peak_bytes::<Order>(&bytes) <= (64 << 10) + 16 * bytes.len());
-        prop_assert!(peak_bytes::<Vec<Tree>>(&bytes) <= (64 << 10) + 16 * bytes.len());
+        prop_assert!(peak_bytes::<Order>(&bytes) <= (64 << 10) + 24 * bytes.len());
+        prop_assert!(peak_bytes::<Vec<Tree>>(&bytes) <= (64 << 10) + 24 * bytes.len());
 
         type Small = (u8, Option<u16>, String, i32);
         let config = bincode::config::standard().with_limit::<4096>();
@@ -278,48 +273,6 @@ proptest! {
         prop_assert!(decode::<Order>(&bytes[..at]).is_err());
 
         bytes[at] = byte;
-        prop_assert!(peak_bytes::<Order>(&bytes) <= (64 << 10) + 16 * bytes.len());
-    }
-}
-
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-thread_local! {
-    static LIVE_BYTES: Cell<isize> = const { Cell::new(0) };
-    static PEAK_BYTES: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(delta: isize) {
-    let live = LIVE_BYTES.get() + delta;
-    LIVE_BYTES.set(live);
-    PEAK_BYTES.set(PEAK_BYTES.get().max(live));
-}
-
-fn signed(bytes: usize) -> isize {
-    isize::try_from(bytes).expect("a layout's size fits")
-}
-
-#[expect(unsafe_code, reason = "an allocator that counts has to be one")]
-// SAFETY: every call is passed on to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(signed(layout.size()));
-        // SAFETY: the caller's promise is the one that is asked for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        count(-signed(layout.size()));
-        // SAFETY: the caller's promise is the one that is asked for.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(signed(size) - signed(layout.size()));
-        // SAFETY: the caller's promise is the one that is asked for.
-        unsafe { System.realloc(block, layout, size) }
+        prop_assert!(peak_bytes::<Order>(&bytes) <= (64 << 10) + 24 * bytes.len());
     }
 }

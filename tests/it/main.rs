@@ -12,6 +12,7 @@ mod bad_input;
 mod cancel;
 mod deadline;
 mod drain;
+mod fuzz_corpus;
 mod handshake;
 mod ledgered;
 mod limits;

@@ -1,0 +1,10 @@
+//! Values to frames and back, under libFuzzer.
+//!
+//! The body is a plain function, which the tests replay too.
+
+#![no_main]
+
+#[path = "../bodies/roundtrip.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));
