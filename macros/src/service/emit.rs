@@ -19,17 +19,15 @@ use crate::service::emit_client;
 use crate::service::emit_server;
 use crate::service::model::{Method, Service, own};
 use crate::service::parse::RunArg;
-use crate::service::signature::text_of;
+use crate::service::signature::{moved_to, text_of};
 
 /// Everything that `#[service]` makes of a trait.
 pub(crate) fn service(service: &Service) -> TokenStream {
     let interface = interface(service);
-    let checks = checks(service);
     let server = emit_server::server(service);
     let client = emit_client::client(service);
     quote! {
         #interface
-        #checks
         #server
         #client
     }
@@ -65,9 +63,11 @@ fn interface(service: &Service) -> TokenStream {
     }
 }
 
-/// Asks for every bound where its type was written, before code that needs it does.
-fn checks(service: &Service) -> TokenStream {
-    let cfgs = cfgs(service);
+/// Statements that ask for every bound where its type was written.
+///
+/// They stand before code that needs the same bounds: rustc reports one error for a bound and a
+/// place in a body, and this one says what it is for.
+pub(crate) fn checks(service: &Service) -> TokenStream {
     let methods = service.methods.iter().map(|method| {
         let cfgs = method.attributes("cfg");
         let current =
@@ -83,18 +83,14 @@ fn checks(service: &Service) -> TokenStream {
         quote! { #(#cfgs)* { #(#wire)* #conversions } }
     });
     quote! {
-        #(#cfgs)*
-        #[allow(deprecated, reason = "old versions are often deprecated, and served all the same")]
-        const _: fn() = || {
-            fn __assert_wire<
-                __T: ::switchback::__private::Payload + ::switchback::__private::Schema,
-            >() {}
-            #[allow(dead_code, reason = "for services with #[compat]")]
-            fn __assert_converts<__A: ::switchback::__private::Converts<__B>, __B>() {}
-            #[allow(dead_code, reason = "for services with #[compat]")]
-            fn __assert_clone_for_compat<__T: ::core::clone::Clone>() {}
-            #(#methods)*
-        };
+        fn __assert_wire<
+            __T: ::switchback::__private::Payload + ::switchback::__private::Schema,
+        >() {}
+        #[allow(dead_code, reason = "for services with #[compat]")]
+        fn __assert_converts<__A: ::switchback::__private::Converts<__B>, __B>() {}
+        #[allow(dead_code, reason = "for services with #[compat]")]
+        fn __assert_clone_for_compat<__T: ::core::clone::Clone>() {}
+        #(#methods)*
     }
 }
 
@@ -104,6 +100,8 @@ fn conversions(method: &Method) -> TokenStream {
     let response = method.output.response();
     let both_ways = |old: &Type, new: &Type| {
         (text_of(old) != text_of(new)).then(|| {
+            // At the old type, which is the one that somebody adds.
+            let new = moved_to(old.span(), new);
             quote_spanned! {old.span()=>
                 __assert_converts::<#old, #new>();
                 __assert_converts::<#new, #old>();

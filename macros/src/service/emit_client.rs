@@ -104,7 +104,8 @@ fn call(service: &Service, method: &Method) -> TokenStream {
     }
 }
 
-/// The method with every version that the client can speak.
+/// The method with every version that the client can speak. The static it is for says its types:
+/// written here, a missing bound would be told as a missing function.
 fn stub(method: &Method, name: &str) -> TokenStream {
     let constructor = match method.output.error() {
         Some(_) => quote!(new),
@@ -135,7 +136,7 @@ fn stub(method: &Method, name: &str) -> TokenStream {
         quote!(.timeout(::switchback::__private::Duration::new(#secs, #nanos)))
     });
     quote! {
-        ::switchback::__private::Stub::<#request, #response, #error>::#constructor(
+        ::switchback::__private::Stub::#constructor(
             #name,
             #version,
             ::switchback::__private::Fingerprint::of_method::<#request, #response, #error>(),

@@ -11,7 +11,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::Type;
 
-use crate::service::emit::{cfgs, error_or_never, full_name, id_call, named_after};
+use crate::service::emit::{cfgs, checks, error_or_never, full_name, id_call, named_after};
 use crate::service::model::{Compat, Method, Service};
 use crate::service::parse::RunArg;
 use crate::service::signature::{Output, hidden};
@@ -35,6 +35,7 @@ pub(crate) fn server(service: &Service) -> TokenStream {
         }
     });
     let definition = definition(service);
+    let checks = checks(service);
     quote! {
         #definition
 
@@ -45,6 +46,7 @@ pub(crate) fn server(service: &Service) -> TokenStream {
             fn into_methods(
                 self,
             ) -> ::switchback::__private::Vec<::switchback::__private::Method> {
+                #checks
                 let mut #methods_of = ::switchback::__private::Vec::new();
                 #(#methods)*
                 #methods_of

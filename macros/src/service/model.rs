@@ -47,6 +47,7 @@ pub(crate) struct Method {
 /// An older version, served and called through conversions.
 pub(crate) struct Compat {
     pub(crate) version: u16,
+    /// Of the version.
     pub(crate) span: Span,
     pub(crate) request: Type,
     pub(crate) response: Type,
@@ -162,7 +163,7 @@ fn method_of(item: &TraitItem) -> Result<Method, Error> {
     let refused = |what: &str| {
         let message =
             format!("a service has methods only, no {what}: the client could not know it");
-        Error::new(item.span(), message)
+        Error::new_spanned(item, message)
     };
     match item {
         TraitItem::Fn(method) => Method::new(method),
@@ -230,10 +231,10 @@ fn check_compats(compats: &[CompatArgs], current: u16, output: &Output, errors: 
         let is_named = |name: &str| last_segment(error).is_some_and(|last| last.ident == name);
         if output.error().is_none() {
             let message = "the method has no error of its own, so an older version cannot have one";
-            errors.at(error.span(), message);
+            errors.push(Error::new_spanned(error, message));
         } else if is_named("Status") || is_named("Infallible") {
             let message = "an older version without an error of its own needs a trait of its own";
-            errors.at(error.span(), message);
+            errors.push(Error::new_spanned(error, message));
         }
     }
 }
@@ -297,7 +298,7 @@ mod tests {
     #[test]
     fn a_service_reports_all_at_once() {
         let found = errors(&parse_quote! {
-            unsafe trait Ledger<T> {
+            auto trait Ledger<T> {
                 type Item;
                 async fn a(&self, cx: &Cx, req: Q) -> R;
                 #[rpc(version = 1)]
@@ -342,11 +343,15 @@ mod tests {
             }
         });
 
-        // Those that repeat a served version say so a second time.
-        assert!(found.contains(&"version 1 has a #[compat] already".into()), "{found:#?}");
-        assert!(found.contains(&"version 2 is not older than 2, the method's".into()));
-        assert!(found.contains(&"version 3 is not older than 2, the method's".into()));
-        assert!(found.iter().any(|message| message.contains("no error of its own")));
+        assert_eq!(
+            found,
+            [
+                "version 1 has a #[compat] already",
+                "version 2 is not older than 2, the method's",
+                "version 3 is not older than 2, the method's",
+                "the method has no error of its own, so an older version cannot have one",
+            ]
+        );
     }
 
     /// Names are the wire's: the service's limit holds for both parts together.
@@ -362,8 +367,8 @@ mod tests {
             }
         };
 
-        assert_eq!(errors(&of_length(120)), [""; 0], "121 and 7 bytes");
-        assert_eq!(errors(&of_length(121)).len(), 0, "121 + 1 + 6 = 128");
+        // "Ledger/" is 7 bytes of the 128.
+        assert_eq!(errors(&of_length(121)).len(), 0);
         assert_eq!(errors(&of_length(122)).len(), 1);
         assert_eq!(errors(&of_length(0)).len(), 1);
         let slash: ItemTrait = parse_quote! {

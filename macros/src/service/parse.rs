@@ -41,6 +41,7 @@ pub(crate) enum RunArg {
 /// `#[compat(1, req = T, resp = T, err = T)]`
 pub(crate) struct CompatArgs {
     pub(crate) version: u16,
+    /// Of the version.
     pub(crate) span: Span,
     pub(crate) request: Option<Type>,
     pub(crate) response: Option<Type>,
@@ -73,7 +74,7 @@ impl RpcArgs {
             return Err(Error::new(method.span(), message));
         };
         if let Some(second) = found.next() {
-            return Err(Error::new(second.span(), "a second #[rpc]: write one"));
+            return Err(Error::new_spanned(second, "a second #[rpc]: write one"));
         }
         Self::parse_one(attribute)
     }
@@ -108,7 +109,7 @@ impl RpcArgs {
             Ok(())
         };
         if matches!(attribute.meta, syn::Meta::Path(_)) {
-            errors.at(attribute.span(), NO_VERSION);
+            errors.push(Error::new_spanned(attribute, NO_VERSION));
             return errors.or(parsed);
         }
         if let Err(error) = attribute.parse_nested_meta(read) {
@@ -118,7 +119,7 @@ impl RpcArgs {
         }
         match version {
             Some(version) => parsed.version = errors.keep(version).unwrap_or_default(),
-            None => errors.at(attribute.span(), NO_VERSION),
+            None => errors.push(Error::new_spanned(attribute, NO_VERSION)),
         }
         parsed.run = match (spawn, blocking) {
             (None, None) => RunArg::Inline,
@@ -137,9 +138,7 @@ impl RpcArgs {
 
 impl CompatArgs {
     pub(crate) fn parse(attribute: &Attribute) -> Result<Self, Error> {
-        let mut parsed = attribute.parse_args_with(Self::read)?;
-        parsed.span = attribute.span();
-        Ok(parsed)
+        attribute.parse_args_with(Self::read)
     }
 
     fn read(input: ParseStream<'_>) -> Result<Self, Error> {

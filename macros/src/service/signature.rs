@@ -8,7 +8,7 @@
 //!   Result<T>           refused: E is hidden       anything else       infallible
 //! ```
 
-use proc_macro2::{Ident, Span, TokenTree};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::{
@@ -90,10 +90,7 @@ pub(crate) fn check_owned(of_type: &Type) -> Result<(), Error> {
     check_tokens(of_type.to_token_stream(), &mut previous)
 }
 
-fn check_tokens(
-    tokens: proc_macro2::TokenStream,
-    previous: &mut Option<char>,
-) -> Result<(), Error> {
+fn check_tokens(tokens: TokenStream, previous: &mut Option<char>) -> Result<(), Error> {
     for token in tokens {
         let next = match &token {
             TokenTree::Group(group) => {
@@ -142,7 +139,7 @@ fn check_qualifiers(signature: &Signature, errors: &mut Errors) {
     if !signature.generics.params.is_empty() {
         let message = "a method of a service has neither type parameters nor lifetimes: what \
                        travels has one fixed type for each version";
-        errors.at(signature.generics.params.span(), message);
+        errors.push(Error::new_spanned(&signature.generics.params, message));
     }
     if let Some(clause) = &signature.generics.where_clause {
         errors.at(clause.span(), "a method of a service has no `where`");
@@ -159,7 +156,7 @@ fn check_arguments(signature: &Signature) -> Result<(Ident, Type), Error> {
         Some(FnArg::Receiver(receiver)) => {
             if !matches!(receiver.kind, ReceiverKind::Reference(_, None, None)) {
                 let message = "a handler is shared by all calls: `&self`";
-                errors.at(receiver.span(), message);
+                errors.push(Error::new_spanned(receiver, message));
             }
         }
         _ => errors.at(signature.ident.span(), SHAPE),
@@ -173,18 +170,24 @@ fn check_arguments(signature: &Signature) -> Result<(Ident, Type), Error> {
     let request = match typed.as_slice() {
         [cx, request] => {
             if !is_cx(&cx.ty) {
-                errors.at(cx.ty.span(), format!("the first argument is `&Cx`; {SHAPE}"));
+                errors.push(Error::new_spanned(
+                    &cx.ty,
+                    format!("the first argument is `&Cx`; {SHAPE}"),
+                ));
             }
             Some(*request)
         }
         [_, _, third, ..] => {
             let message = "one request for each method: put the arguments into a struct, which \
                            can grow in the next version";
-            errors.at(third.span(), message);
+            errors.push(Error::new_spanned(third, message));
             None
         }
         [only] if !is_cx(&only.ty) => {
-            errors.at(only.span(), format!("`&Cx` is missing before the request; {SHAPE}"));
+            errors.push(Error::new_spanned(
+                only,
+                format!("`&Cx` is missing before the request; {SHAPE}"),
+            ));
             None
         }
         [_] | [] => {
@@ -236,7 +239,7 @@ fn output_of(output: &ReturnType) -> Result<Output, Error> {
     };
     let (response, error) = match arguments_of(result).as_slice() {
         [response, error] => ((*response).clone(), (*error).clone()),
-        [] | [_] => return Err(Error::new(of_type.span(), HIDDEN_ERROR)),
+        [] | [_] => return Err(Error::new_spanned(of_type, HIDDEN_ERROR)),
         [_, _, third, ..] => {
             let message = "`Result` with more than two arguments: which one is the error?";
             return Err(Error::new(third.span(), message));
@@ -248,7 +251,7 @@ fn output_of(output: &ReturnType) -> Result<Output, Error> {
     }
     if is_named("Infallible") {
         let message = "a method that cannot fail returns its response, without a `Result`";
-        return Err(Error::new(error.span(), message));
+        return Err(Error::new_spanned(error, message));
     }
     Ok(Output::Fallible(response, error))
 }
@@ -277,6 +280,27 @@ pub(crate) fn last_segment(of_type: &Type) -> Option<&PathSegment> {
 /// The text that tells two types apart, as far as a macro can.
 pub(crate) fn text_of(of_type: &Type) -> String {
     of_type.to_token_stream().to_string()
+}
+
+/// The same tokens, for errors to be reported there.
+pub(crate) fn moved_to(span: Span, of_type: &Type) -> TokenStream {
+    respanned(span, of_type.to_token_stream())
+}
+
+fn respanned(span: Span, tokens: TokenStream) -> TokenStream {
+    let moved = tokens.into_iter().map(|token| match token {
+        TokenTree::Group(group) => {
+            let mut moved = Group::new(group.delimiter(), respanned(span, group.stream()));
+            moved.set_span(span.resolved_at(group.span()));
+            TokenTree::Group(moved)
+        }
+        mut leaf => {
+            // The place changes, what its names mean does not.
+            leaf.set_span(span.resolved_at(leaf.span()));
+            leaf
+        }
+    });
+    moved.collect()
 }
 
 /// A name for a local of generated code, which the user's code cannot see.
@@ -346,7 +370,7 @@ mod tests {
     #[test]
     fn signatures_report_all_at_once() {
         let errors = shape(&parse_quote!(
-            unsafe fn f<T>(&mut self, cx: &mut Cx, req: Q) -> Result<R>
+            const fn f<T>(&mut self, cx: &mut Cx, req: Q) -> Result<R>
         ))
         .unwrap_err();
 
