@@ -51,6 +51,8 @@ pub fn derive_schema(input: TokenStream) -> TokenStream {
 /// | `struct LedgerServer<S>` | a `Service`, from `new(S)` or `from_arc(Arc<S>)` |
 /// | `struct LedgerClient` | `connect`, `lazy`, `new`, `channel`, one function for each method |
 ///
+/// `connect(address)` and `lazy(address)` are there with switchback's feature `tcp`.
+///
 /// All three are as visible as the trait is written. A method's doc comment and `#[deprecated]`
 /// stand on the client's function too; `#[cfg]` on the trait or on a method holds for all that is
 /// made of it. `name` is the service's name on the wire; without it, it is the trait's. Names on

@@ -15,8 +15,7 @@ pub(crate) fn client(service: &Service) -> TokenStream {
     let visibility = &service.item.vis;
     let name = &service.name;
     let doc = format!("Calls the service `{name}`. Clones share one channel.");
-    let connect_doc = format!("Connects to a server of `{name}`.");
-    let lazy_doc = format!("A client of `{name}` that connects at its first call.");
+    let addresses = cfg!(feature = "tcp").then(|| by_address(service));
     let methods = service.methods.iter().map(|method| call(service, method));
     quote! {
         #(#cfgs)*
@@ -34,27 +33,7 @@ pub(crate) fn client(service: &Service) -> TokenStream {
         #[allow(dead_code, reason = "a program may use the server alone, or some methods only")]
         #[allow(deprecated, reason = "old versions are often deprecated, and called all the same")]
         impl #client {
-            #[doc = #connect_doc]
-            ///
-            /// # Errors
-            /// If the address is not one, or nothing answers there.
-            #visibility async fn connect(
-                address: &str,
-            ) -> ::core::result::Result<Self, ::switchback::__private::Error> {
-                let channel = ::switchback::__private::Channel::connect(address).await?;
-                ::core::result::Result::Ok(Self::new(channel))
-            }
-
-            #[doc = #lazy_doc]
-            ///
-            /// # Errors
-            /// If the address is not one.
-            #visibility fn lazy(
-                address: &str,
-            ) -> ::core::result::Result<Self, ::switchback::__private::Error> {
-                let channel = ::switchback::__private::Channel::lazy(address)?;
-                ::core::result::Result::Ok(Self::new(channel))
-            }
+            #addresses
 
             /// Calls over `channel`.
             #[must_use]
@@ -69,6 +48,42 @@ pub(crate) fn client(service: &Service) -> TokenStream {
             }
 
             #(#methods)*
+        }
+    }
+}
+
+/// Constructors that make a channel too, if switchback has a transport for it.
+fn by_address(service: &Service) -> TokenStream {
+    let (visibility, name) = (&service.item.vis, &service.name);
+    let connect_doc = format!("Connects to a server of `{name}`.");
+    let lazy_doc = format!("A client of `{name}` that connects at its first call.");
+    quote! {
+        #[doc = #connect_doc]
+        ///
+        /// # Errors
+        /// If the address is not one, or nothing answers there.
+        ///
+        /// # Cancellation
+        /// Dropping the future gives the connection up.
+        #visibility async fn connect(
+            address: &str,
+        ) -> ::core::result::Result<Self, ::switchback::__private::Error> {
+            let channel = ::switchback::__private::Channel::connect(address).await?;
+            ::core::result::Result::Ok(Self::new(channel))
+        }
+
+        #[doc = #lazy_doc]
+        ///
+        /// # Errors
+        /// If the address is not one.
+        ///
+        /// # Panics
+        /// Outside of a tokio runtime.
+        #visibility fn lazy(
+            address: &str,
+        ) -> ::core::result::Result<Self, ::switchback::__private::Error> {
+            let channel = ::switchback::__private::Channel::lazy(address)?;
+            ::core::result::Result::Ok(Self::new(channel))
         }
     }
 }
