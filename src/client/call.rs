@@ -408,8 +408,9 @@ impl<Q, R, E> std::fmt::Debug for Call<Q, R, E> {
 }
 
 fn not_connected(name: &str, error: Error) -> Status {
-    let message = format!("{name}: {error}");
-    Status::refused(Code::NOT_CONNECTED, message).with_source(Arc::new(error))
+    let is_full = matches!(error.kind(), ErrorKind::QueueFull { .. });
+    let code = if is_full { Code::QUEUE_FULL } else { Code::NOT_CONNECTED };
+    Status::refused(code, format!("{name}: {error}")).with_source(Arc::new(error))
 }
 
 fn unsupported<Q, R, E>(stub: &Stub<Q, R, E>, served: Vec<u16>) -> Status {

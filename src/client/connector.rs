@@ -86,7 +86,10 @@ impl Connector {
                 state.leave(wait);
                 return Poll::Ready(Ok(driver));
             }
-            state.cache = driver.cache();
+            // Those who wait for this very attempt are told its end, not to try again.
+            let (cache, end) = (driver.cache(), driver.end());
+            state.failed = end.map(|error| (state.attempts, error));
+            state.cache = cache;
             state.driver = None;
         }
         if let Some(ticket) = wait.ticket {

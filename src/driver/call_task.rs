@@ -68,7 +68,13 @@ impl CallTask {
                 Polled::Ended(outcome) => tally.ended(outcome),
                 Polled::Panicked => tally.ended(Outcome::Failed),
             }
-            self.call = None;
+            drop_handler(self.call.take());
+            // It could not be stopped in time: whatever it says, the end came first (CA-12).
+            if let Some(end) = self.shared.asked_to_end(self.id) {
+                tally = Tally { cancelled: 1, ..Tally::default() };
+                out.clear();
+                append_end(out, self.id, end, Disposition::Maybe);
+            }
             self.entry.counters.add(tally);
             self.shared.complete(self.id, out);
             Poll::Ready(())
@@ -77,17 +83,12 @@ impl CallTask {
 
     /// Drops the handler, at its await or before its start, and answers.
     fn give_up(&mut self, end: PendingEnd, disposition: Disposition) {
-        self.call = None;
+        drop_handler(self.call.take());
         if self.has_started {
             self.entry.counters.add(Tally { cancelled: 1, ..Tally::default() });
         }
-        let (code, message) = match end {
-            PendingEnd::Cancelled => (Code::CANCELLED, "taken back by the caller"),
-            PendingEnd::Expired => (Code::DEADLINE_EXCEEDED, "the time was over on the server"),
-        };
-        let status = Status::stamped(code, disposition, message);
         with_answer(|out| {
-            append_status(out, self.id, &status, disposition);
+            append_end(out, self.id, end, disposition);
             self.shared.complete(self.id, out);
         });
     }
@@ -119,12 +120,29 @@ impl Future for CallTask {
 impl Drop for CallTask {
     /// The runtime dropped the task: the handler has ended without an answer.
     fn drop(&mut self) {
-        if self.call.take().is_some() {
+        if let Some(call) = self.call.take() {
+            drop_handler(Some(call));
             if self.has_started {
                 self.entry.counters.add(Tally { cancelled: 1, ..Tally::default() });
             }
             self.shared.complete(self.id, &[]);
         }
+    }
+}
+
+/// Appends the answer to a call that was taken back, or whose time is over.
+fn append_end(out: &mut Vec<u8>, id: CallId, end: PendingEnd, disposition: Disposition) {
+    let (code, message) = match end {
+        PendingEnd::Cancelled => (Code::CANCELLED, "taken back by the caller"),
+        PendingEnd::Expired => (Code::DEADLINE_EXCEEDED, "the time was over on the server"),
+    };
+    append_status(out, id, &Status::stamped(code, disposition, message), disposition);
+}
+
+/// Drops a handler. A panic in there must not keep its call from being answered.
+pub(crate) fn drop_handler(call: Option<Pin<Box<dyn Respond>>>) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(call))) {
+        panicked(&*panic); // For the log: the answer does not depend on it.
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct ClientReader {
     handshake: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Runs from the end on.
     linger: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// The server will say no more.
+    is_read_out: bool,
 }
 
 /// What a group of frames came to, to be acted upon after the lock is released.
@@ -56,6 +58,7 @@ impl ClientReader {
             handshake_timeout,
             handshake,
             linger: None,
+            is_read_out: false,
         }
     }
 
@@ -92,14 +95,19 @@ impl ClientReader {
         Poll::Pending
     }
 
-    /// Gives the farewell a while to be written; a server that does not read keeps nothing alive.
+    /// After a farewell, reads and forgets until the server has closed its side: closing with
+    /// unread input would destroy the farewell on its way (LD-3). All of it has a limit, so that a
+    /// server that does not read keeps nothing alive.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.shared.lock().out.is_failed() {
-            return Poll::Ready(());
-        }
+        let is_farewell = self.shared.lock().out.is_closing();
         let clock = &self.shared.runtime.clock;
         let linger = self.linger.get_or_insert_with(|| clock.sleep_until(clock.now() + LINGER));
-        std::task::ready!(linger.as_mut().poll(cx));
+        if is_farewell && linger.as_mut().poll(cx).is_pending() {
+            self.is_read_out = self.is_read_out || self.input.poll_discard(cx).is_ready();
+            if !self.is_read_out || !self.shared.lock().out.is_failed() {
+                return Poll::Pending;
+            }
+        }
         let mut state = self.shared.lock();
         let failed = state.out.fail();
         let flusher = state.out.wake();

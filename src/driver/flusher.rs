@@ -80,7 +80,11 @@ impl<H: FlushHost> Flusher<H> {
                     writer.poll_write_all(cx)
                 };
                 let Poll::Ready(result) = result else {
-                    if self.host.with_outbound(|out| out.watch(cx.waker())) {
+                    // Nobody else writes a rest; that it is in sight says what was not sent.
+                    let writer = self.writer.take_if(|_| !self.is_shutting_down);
+                    let failed = self.host.with_outbound(|out| out.watch(cx.waker(), writer));
+                    if let Some(writer) = failed {
+                        drop(writer);
                         self.writer = None;
                         return Poll::Ready(true);
                     }

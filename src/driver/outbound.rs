@@ -164,11 +164,22 @@ impl Outbound {
         }
     }
 
-    /// For the flusher, which waits in a write: it is woken for an earlier deadline and for the
-    /// end as if it were idle. Says whether the stream has failed already.
-    pub(crate) fn watch(&mut self, flusher: &Waker) -> bool {
+    /// For the flusher, which waits in a write or a shutdown: keeps the rest for it, and wakes it
+    /// for an earlier deadline and for the end as if it were idle. Gives the writer back when the
+    /// stream has failed already, to be dropped without the lock.
+    pub(crate) fn watch(
+        &mut self,
+        flusher: &Waker,
+        writer: Option<Writer>,
+    ) -> Option<Option<Writer>> {
         self.flusher = Some(flusher.clone());
-        self.is_failed
+        if self.is_failed {
+            return Some(writer);
+        }
+        if writer.is_some() {
+            self.writer = writer;
+        }
+        None
     }
 
     /// For the flusher: gives up waiting for more, and takes what there is for a last time.

@@ -180,7 +180,8 @@ impl ServerReader {
 
     fn is_drained(&self) -> bool {
         self.shared.is_draining.load(Ordering::Acquire)
-            && self.shared.pending_count.load(Ordering::Acquire) == 0
+            && (self.shared.pending_count.load(Ordering::Acquire) == 0
+                || self.shared.is_closing.load(Ordering::Acquire))
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use crate::driver::call_task::{CallTask, Polled, panicked, poll_handler};
+use crate::driver::call_task::{CallTask, Polled, drop_handler, panicked, poll_handler};
 use crate::driver::outbound::Eagerness;
 use crate::driver::server::ServerSettings;
 use crate::driver::server_shared::ServerShared;
@@ -57,8 +57,8 @@ impl<'a> Batch<'a> {
     }
 
     pub(crate) fn finish(mut self) {
+        self.count(None); // Who has an answer finds it counted.
         self.flush();
-        self.count(None);
     }
 
     /// Sends the answers so far.
@@ -215,10 +215,11 @@ impl<'a> Batch<'a> {
         // No waker: a call that is not ready is polled again at once, by its own task.
         let mut cx = Context::from_waker(Waker::noop());
         match unconstrained(|cx| poll_handler(call.as_mut(), deadline, cx, &mut reply), &mut cx) {
+            Polled::Pending => return self.spawn(entry, id, deadline, call, true),
             Polled::Ended(outcome) => self.tally.ended(outcome),
             Polled::Panicked => self.tally.ended(Outcome::Failed),
-            Polled::Pending => self.spawn(entry, id, deadline, call, true),
         }
+        drop_handler(Some(call));
         self.flush_if_large();
     }
 

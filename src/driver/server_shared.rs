@@ -26,6 +26,8 @@ pub(crate) struct ServerShared {
     /// As many as `state.pending` holds, to be read without the lock.
     pub(crate) pending_count: AtomicUsize,
     pub(crate) is_draining: AtomicBool,
+    /// Running calls are not waited for any more.
+    pub(crate) is_closing: AtomicBool,
     pub(crate) is_aborted: AtomicBool,
     pub(crate) client_frame_bytes_max: AtomicU32,
     pub(crate) reader: Signal,
@@ -48,6 +50,13 @@ impl ConnectionHandle {
     pub fn drain(&self) {
         self.0.is_draining.store(true, Ordering::Release);
         self.0.reader.wake();
+    }
+
+    /// Ends a drain whose patience is over: the client is told which calls were read, and those
+    /// that run are taken back when it has closed its side, at most after the linger's time.
+    pub fn close(&self) {
+        self.0.is_closing.store(true, Ordering::Release);
+        self.drain();
     }
 
     /// Ends the connection now. Handlers that may be dropped are.
@@ -75,6 +84,7 @@ impl ServerShared {
             state: Mutex::new(ServerState { out, pending, announced, is_ended }),
             pending_count: AtomicUsize::new(0),
             is_draining: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
             is_aborted: AtomicBool::new(false),
             client_frame_bytes_max: AtomicU32::new(FRAME_BYTES_FLOOR),
             reader: Signal::default(),
@@ -139,6 +149,11 @@ impl ServerShared {
             return is_ended.then_some(PendingEnd::Cancelled);
         }
         end
+    }
+
+    /// Why a pending call was asked to end, if it was.
+    pub(crate) fn asked_to_end(&self, id: CallId) -> Option<PendingEnd> {
+        self.lock().pending.is_ended(id)
     }
 
     /// A pending call has ended with this answer.

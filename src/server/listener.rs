@@ -98,7 +98,7 @@ impl BoundServer {
         }
         let Self { acceptor, connections, config, runtime, .. } = self;
         drop(acceptor); // Nobody waits in its queue for a server that will not come.
-        let drained = drain(&connections, config.drain_timeout, &runtime).await;
+        let drained = drain(&connections, &config, &runtime).await;
         drop(cut);
         drained
     }
@@ -136,24 +136,31 @@ impl BoundServer {
 }
 
 /// Lets every connection end in good order, and cuts those that take too long.
-async fn drain(connections: &Connections, after: Duration, runtime: &Runtime) -> Drained {
+async fn drain(connections: &Connections, config: &ServerConfig, runtime: &Runtime) -> Drained {
     let handles = connections.handles();
     let open = handles.len();
     handles.iter().for_each(ConnectionHandle::drain);
-    let mut timer = runtime.clock.sleep_until(runtime.clock.now() + after);
+    all_ended(connections, config.drain_timeout, runtime).await;
+    let left = connections.handles();
+    let calls_cut = left.iter().map(ConnectionHandle::pending_calls).sum();
+    let cut = left.len();
+    if cut > 0 {
+        tracing::warn!(cut, calls_cut, "drain time is over: connections cut");
+        left.iter().for_each(ConnectionHandle::close); // CA-16
+        all_ended(connections, config.linger_timeout, runtime).await;
+    }
+    Drained { drained: open - cut.min(open), cut, calls_cut }
+}
+
+/// Waits until no connection is left, at most so long.
+async fn all_ended(connections: &Connections, at_most: Duration, runtime: &Runtime) {
+    let mut timer = runtime.clock.sleep_until(runtime.clock.now() + at_most);
     let mut ended = std::pin::pin!(connections.until_below(1));
     std::future::poll_fn(|cx| match ended.as_mut().poll(cx) {
         Poll::Ready(()) => Poll::Ready(()),
         Poll::Pending => timer.as_mut().poll(cx),
     })
     .await;
-    let left = connections.handles();
-    let calls_cut = left.iter().map(ConnectionHandle::pending_calls).sum();
-    let cut = left.len();
-    if cut > 0 {
-        tracing::warn!(cut, calls_cut, "drain time is over: connections cut");
-    }
-    Drained { drained: open - cut.min(open), cut, calls_cut }
 }
 
 impl Connections {

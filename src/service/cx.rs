@@ -74,7 +74,7 @@ impl Cx {
         self.version
     }
 
-    /// 0 for the first attempt, then 1, 2, … up to 15.
+    /// 0 for the first attempt, then 1, 2, … up to 15 (CA-9).
     #[must_use]
     pub const fn attempt(&self) -> u8 {
         self.attempt

@@ -143,6 +143,7 @@ impl Dispatch {
         self.change(|control, methods| {
             let retirement = Control::remove(methods, &method.name, method.version)?;
             control.insert(methods, method)?;
+            methods.retain(|method| !method.entries.is_empty()); // It may have another id now.
             Ok(retirement)
         })
     }

@@ -162,7 +162,7 @@ async fn ca_14_a_request_over_the_limit_is_not_sent() {
     let result = channel.call(stub, "x".repeat(exact + 1)).await;
     let status = assert_status(result, Code::TOO_LARGE, Disposition::NotProcessed);
     assert_eq!(status.excess_bytes(), Some((70_001, 70_000)));
-    assert!(status.message().contains("70001 bytes is over the receiver's limit of 70000"));
+    assert!(status.message().contains("70001 bytes are over the limit of 70000"));
     assert_eq!(channel.call(stub, "small".to_owned()).await, Ok(5));
     assert_eq!(dispatch.stats()[0].started, 2);
 }
@@ -176,7 +176,7 @@ async fn ca_14_an_answer_over_the_limit_is_replaced() {
             for _ in 0..turns {
                 tokio::task::yield_now().await;
             }
-            Answer::Ok("x".repeat(len as usize))
+            Answer::Ok("x".repeat(usize::try_from(len).unwrap()))
         })
     };
     let mut config = ClientConfig::default();

@@ -112,7 +112,7 @@ async fn ca_5_a_version_retired_while_a_call_is_in_the_air() {
 async fn no_call_fails_while_handlers_change() {
     let slow = |version| {
         Method::infallible(PAY, version, |cx: Cx, n: u64| async move {
-            if n % 3 == 0 {
+            if n.is_multiple_of(3) {
                 tokio::task::yield_now().await;
             }
             Answer::Ok((u64::from(cx.version()), n))

@@ -44,6 +44,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) name: &'a str,
     pub(crate) version: u16,
     pub(crate) codec: u8,
+    pub(crate) attempt_priority: u8,
     pub(crate) timeout_ms: u32,
     pub(crate) fingerprint: u32,
     pub(crate) payload: &'a [u8],
@@ -52,8 +53,16 @@ pub(crate) struct Ask<'a> {
 impl<'a> Ask<'a> {
     /// Version 1, a minute, bincode, fingerprint unchecked, the payload of a small number.
     pub(crate) const fn new(call: u32, name: &'a str) -> Self {
-        let (version, codec, timeout_ms, fingerprint) = (1, 1, 60_000, 0);
-        Self { call, name, version, codec, timeout_ms, fingerprint, payload: &[7] }
+        Self {
+            call,
+            name,
+            version: 1,
+            codec: 1,
+            attempt_priority: 0,
+            timeout_ms: 60_000,
+            fingerprint: 0,
+            payload: &[7],
+        }
     }
 
     pub(crate) fn to_bytes(self) -> Vec<u8> {
@@ -62,7 +71,7 @@ impl<'a> Ask<'a> {
             method: MethodId::of(self.name),
             version: self.version,
             codec: self.codec,
-            attempt_priority: 0,
+            attempt_priority: self.attempt_priority,
             timeout_ms: self.timeout_ms,
             fingerprint: self.fingerprint,
         };

@@ -13,10 +13,10 @@ use crate::support::{
     settle, tcp,
 };
 
-/// Answers with 64 KiB of text, and counts.
+/// Answers 2 KiB with 64 KiB of text, and counts.
 fn flood(started: &Arc<Count>) -> Method {
     let started = Arc::clone(started);
-    Method::infallible("it.Flood/flood", 1, move |_cx: Cx, _: u64| {
+    Method::infallible("it.Flood/flood", 1, move |_cx: Cx, _: String| {
         started.add();
         async move { Answer::Ok("x".repeat(64 * 1024)) }
     })
@@ -31,10 +31,13 @@ async fn a_server_stops_reading_while_its_answers_are_not_taken() {
     let router = Router::new().method(flood(&started));
     let (mut raw, handle, _server) = driven(router, &ServerConfig::default(), 16 * 1024);
     raw.greet_server().await;
-    let asks: Vec<u8> =
-        (0..400).flat_map(|n| Ask::new(2 * n + 1, "it.Flood/flood").to_bytes()).collect();
+    // 2 KiB each: one read of 16 KiB holds eight of them, and is served whole.
+    let mut payload = vec![251, 0x00, 0x08];
+    payload.resize(3 + 2048, b'x');
+    let asks: Vec<u8> = (0..400)
+        .flat_map(|n| Ask { payload: &payload, ..Ask::new(2 * n + 1, "it.Flood/flood") }.to_bytes())
+        .collect();
 
-    // 45 bytes each, more than fits the stream: written while the test reads, later.
     let (reader, mut writer) = raw.split();
     let writing = tokio::spawn(async move { writer.write(&asks).await });
     settle().await;

@@ -32,7 +32,7 @@ fn relay(next: Channel, timeout: Option<Duration>) -> Method {
 #[tokio::test(start_paused = true)]
 async fn ca_8_a_handlers_calls_inherit_its_deadline() {
     let left = Method::infallible("it.Echo/echo", 1, |cx: Cx, _: u64| async move {
-        Answer::Ok(cx.remaining().as_millis() as u64)
+        Answer::Ok(u64::try_from(cx.remaining().as_millis()).unwrap())
     });
     let (back, _, _back) = mem(Server::new().method(left));
     let front = Server::new().method(relay(back, Some(Duration::from_secs(60))));

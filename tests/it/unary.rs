@@ -11,8 +11,9 @@ use switchback::{
 };
 use tokio::task::JoinSet;
 
+use crate::raw::Ask;
 use crate::support::{
-    Answer, Plain, assert_status, echo, echo_stub, leak, mem, mem_with, plain, tcp,
+    Answer, Plain, assert_status, echo, echo_stub, leak, mem, mem_raw, mem_with, plain, tcp,
 };
 
 fn double() -> Method {
@@ -117,7 +118,7 @@ async fn large_payloads_travel_both_ways() {
     let stub: Plain<String, String> = plain("it.Blob/reverse");
 
     for len in [1024 * 1024, 39 * 1024 * 1024 / 10] {
-        let blob: String = (0..len).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
+        let blob: String = (b'a'..b'x').cycle().map(char::from).take(len).collect();
         let reversed: String = blob.chars().rev().collect();
         let (large, small) = tokio::join!(channel.call(stub, blob), channel.call(echo_stub(), 9));
         assert!(large.unwrap() == reversed, "{len} bytes came back changed");
@@ -196,6 +197,24 @@ async fn ca_10_the_handler_sees_who_calls_and_with_what() {
     assert!(address.starts_with("127.0.0.1:"), "{address}");
     assert_eq!((build.as_str(), version, in_time), ("client 9", 3, true));
     assert_eq!(channel.server_build().await, "server 7");
+}
+
+/// CA-9: the attempt reaches the handler, the other bits of its byte do no harm. Shown on the
+/// wire, with every bit set and with none.
+#[tokio::test]
+async fn ca_9_the_attempt_reaches_the_handler() {
+    let attempt =
+        Method::infallible(
+            "it.Try/try",
+            1,
+            |cx: Cx, _: u64| async move { Answer::Ok(cx.attempt()) },
+        );
+    let (mut raw, _, _server) = mem_raw(Server::new().method(attempt)).await;
+
+    for (call, attempt_priority, wanted) in [(1, 0, 0), (3, 0x1f, 1), (5, 0xff, 15)] {
+        raw.ask(Ask { attempt_priority, ..Ask::new(call, "it.Try/try") }).await;
+        assert_eq!(raw.reply().await.payload, [wanted]);
+    }
 }
 
 /// CA-10: metadata that cannot be sent fails its call before anything is sent. Shown by a bad
