@@ -30,7 +30,7 @@ enum Variants {
 #[derive(Deserialize, Schema, Serialize)]
 struct List {
     value: u8,
-    next: Option<Box<List>>,
+    next: Option<Box<Self>>,
 }
 
 #[derive(Deserialize, Schema, Serialize)]
@@ -42,7 +42,7 @@ struct Folder {
 enum Kid {
     File(u64),
     Dir(Folder),
-    Link(Box<Kid>),
+    Link(Box<Self>),
 }
 
 #[derive(Deserialize, Schema, Serialize)]

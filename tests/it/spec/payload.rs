@@ -44,18 +44,18 @@ enum Shapes {
 #[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
 struct List {
     value: u8,
-    next: Option<Box<List>>,
+    next: Option<Box<Self>>,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
 enum Tree {
     Leaf,
-    Node(Vec<Tree>),
+    Node(Vec<Self>),
 }
 
 #[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
 struct Chain {
-    next: Option<Box<Chain>>,
+    next: Option<Box<Self>>,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
