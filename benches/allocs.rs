@@ -63,8 +63,8 @@ fn measure<T: Clone + Payload + Sync>(
                 let method = Method::infallible(stub.name(), 1, echo);
                 let server = Server::new().method(method).bind("tcp://127.0.0.1:0");
                 let server = server.await.expect("a free port");
-                send.send(format!("tcp://{}", server.local_addr())).expect("somebody waits");
-                server.serve_until(async { drop(stopped.await) }).await;
+                send.send(server.url()).expect("somebody waits");
+                server.serve_until(async { drop(stopped.await) }).await.expect("a drain");
             });
         })
     });

@@ -79,8 +79,8 @@ fn connect(transport: &str) -> (Runtime, Channel) {
         let (send, receive) = std::sync::mpsc::channel();
         in_thread(async move {
             let server = server().bind("tcp://127.0.0.1:0").await.expect("a free port");
-            send.send(format!("tcp://{}", server.local_addr())).expect("somebody waits");
-            server.serve_until(std::future::pending()).await;
+            send.send(server.url()).expect("somebody waits");
+            server.serve_until(std::future::pending()).await.expect("never told to stop");
         });
         let address = receive.recv().expect("the server's address");
         runtime.block_on(Channel::connect(&address)).expect("a connection")

@@ -129,6 +129,16 @@ pub enum ErrorKind {
         /// What the system said.
         error: String,
     },
+    /// The drain's time was over before every call had ended; what was left was cut.
+    #[error("{calls} calls on {connections} connections did not end within {after:?} and were cut")]
+    DrainTimeout {
+        /// Connections that were cut.
+        connections: usize,
+        /// Calls that ran on them.
+        calls: usize,
+        /// The limit.
+        after: Duration,
+    },
     /// The methods cannot be served together.
     #[error(transparent)]
     Route(RouteError),

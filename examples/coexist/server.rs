@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use switchback::service::Service as _;
-use switchback::{Dispatch, Method, Server, ServerConfig};
+use switchback::{Dispatch, ErrorKind, Method, Server, ServerConfig};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::World;
@@ -66,7 +66,7 @@ pub(crate) async fn run(task: ServerTask) -> Result<(), crate::Failure> {
 
     let mut orders = orders()?;
     let bound = server.bind("tcp://127.0.0.1:0").await?;
-    say(&Word::Listening(format!("tcp://{}", bound.local_addr())))?;
+    say(&Word::Listening(bound.url()))?;
     let dispatch = bound.dispatch();
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(bound.serve_until(async {
@@ -75,10 +75,16 @@ pub(crate) async fn run(task: ServerTask) -> Result<(), crate::Failure> {
     }));
     obey(&mut orders, &mut shop, &dispatch).await?;
     drop(stop);
-    let drained = serving.await?;
+    let cut = match serving.await? {
+        Ok(_drained) => 0,
+        Err(error) => match error.kind() {
+            ErrorKind::DrainTimeout { connections, .. } => *connections,
+            _ => return Err(error.into()),
+        },
+    };
     let downloads = stock.downloads();
     stock.close()?;
-    say(&Word::Stopped(ServerReport { downloads, cut: drained.cut }))?;
+    say(&Word::Stopped(ServerReport { downloads, cut }))?;
     Ok(())
 }
 

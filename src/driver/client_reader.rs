@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::io::AsyncRead;
 
 use crate::driver::client::{ClientSettings, ClientShared, ClientState};
-use crate::driver::input::{InputStream, ReadTurn};
+use crate::driver::input::{InputStream, Judged, ReadTurn};
 use crate::error::{Error, ErrorKind};
 use crate::proto::{ClientEvent, Inbound, Input, Violation};
 use crate::wire::{CallId, CloseReason, PrefaceError};
@@ -79,7 +79,10 @@ impl ClientReader {
             }
             let (shared, inbound) = (&self.shared, &mut self.inbound);
             let missing_bytes = inbound.missing_bytes(self.input.carried_bytes());
-            let judge = |bytes: &[u8]| judge(shared, inbound, bytes);
+            let judge = |bytes: &[u8]| {
+                let used_bytes = judge(shared, inbound, bytes)?;
+                Ok(Judged { used_bytes, is_paused: false })
+            };
             match std::task::ready!(self.input.poll_turn(cx, missing_bytes, judge)) {
                 ReadTurn::Read => {}
                 ReadTurn::End => {

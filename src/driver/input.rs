@@ -18,6 +18,16 @@ use crate::driver::scratch::{READ_BYTES, with_read};
 pub(crate) struct InputStream {
     io: Box<dyn AsyncRead + Send + Unpin>,
     carry: BytesMut,
+    /// Whoever judged the carried bytes stopped before they were all looked at.
+    is_unjudged: bool,
+}
+
+/// How far a judge came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judged {
+    pub(crate) used_bytes: usize,
+    /// The rest may hold whole frames, to be judged later.
+    pub(crate) is_paused: bool,
 }
 
 /// What one turn of reading came to.
@@ -34,19 +44,24 @@ pub(crate) enum ReadTurn<E> {
 
 impl InputStream {
     pub(crate) fn new(io: Box<dyn AsyncRead + Send + Unpin>) -> Self {
-        Self { io, carry: BytesMut::new() }
+        Self { io, carry: BytesMut::new(), is_unjudged: false }
     }
 
-    /// Reads once and hands everything unread to `judge`, which says how many bytes it used.
+    /// Reads once and hands everything unread to `judge`, which says how many bytes it used. If it
+    /// paused the turn before, it is handed the rest of that without another read.
     /// `missing_bytes` is how many the frame at the front still lacks.
     pub(crate) fn poll_turn<E>(
         &mut self,
         cx: &mut Context<'_>,
         missing_bytes: usize,
-        judge: impl FnOnce(&[u8]) -> Result<usize, E>,
+        judge: impl FnOnce(&[u8]) -> Result<Judged, E>,
     ) -> Poll<ReadTurn<E>> {
+        if self.is_unjudged {
+            return Poll::Ready(self.judge_carry(judge));
+        }
         if self.carry.is_empty() {
             let (io, carry) = (Pin::new(&mut *self.io), &mut self.carry);
+            let is_unjudged = &mut self.is_unjudged;
             return with_read(|scratch| {
                 match std::task::ready!(poll_read_buf(io, cx, scratch)) {
                     Ok(0) => return Poll::Ready(ReadTurn::End),
@@ -54,8 +69,9 @@ impl InputStream {
                     Err(error) => return Poll::Ready(ReadTurn::Failed(error)),
                 }
                 Poll::Ready(match judge(scratch) {
-                    Ok(used) => {
-                        carry.extend_from_slice(&scratch[used..]);
+                    Ok(judged) => {
+                        carry.extend_from_slice(&scratch[judged.used_bytes..]);
+                        *is_unjudged = judged.is_paused;
                         ReadTurn::Read
                     }
                     Err(error) => ReadTurn::Refused(error, first_bytes(scratch)),
@@ -70,16 +86,21 @@ impl InputStream {
             Ok(_) => {}
             Err(error) => return Poll::Ready(ReadTurn::Failed(error)),
         }
-        Poll::Ready(match judge(&self.carry) {
-            Ok(used) => {
-                self.carry.advance(used);
+        Poll::Ready(self.judge_carry(judge))
+    }
+
+    fn judge_carry<E>(&mut self, judge: impl FnOnce(&[u8]) -> Result<Judged, E>) -> ReadTurn<E> {
+        match judge(&self.carry) {
+            Ok(judged) => {
+                self.is_unjudged = judged.is_paused;
+                self.carry.advance(judged.used_bytes);
                 if self.carry.is_empty() {
                     self.carry = BytesMut::new();
                 }
                 ReadTurn::Read
             }
             Err(error) => ReadTurn::Refused(error, first_bytes(&self.carry)),
-        })
+        }
     }
 
     /// Bytes of a partial frame at hand.
@@ -90,8 +111,12 @@ impl InputStream {
     /// Reads and forgets, until the peer has nothing more to say.
     pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.carry = BytesMut::new();
+        self.is_unjudged = false;
         loop {
-            let all = |bytes: &[u8]| Ok::<usize, std::convert::Infallible>(bytes.len());
+            let all = |bytes: &[u8]| {
+                let used_bytes = bytes.len();
+                Ok::<Judged, std::convert::Infallible>(Judged { used_bytes, is_paused: false })
+            };
             match std::task::ready!(self.poll_turn(cx, 1, all)) {
                 ReadTurn::Read => {}
                 ReadTurn::End | ReadTurn::Failed(_) => return Poll::Ready(()),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::driver::Runtime;
 use crate::driver::flusher::Flusher;
-use crate::driver::input::{InputStream, ReadTurn};
+use crate::driver::input::{InputStream, Judged, ReadTurn};
 use crate::driver::outbound::{Eagerness, Outbound};
 use crate::driver::scratch::with_batch;
 use crate::driver::server_batch::Batch;
@@ -196,14 +196,15 @@ impl Drop for ServerReader {
     }
 }
 
-/// Serves the frames in `bytes`; returns the bytes used.
+/// Serves the frames in `bytes`, until the output is over its limit: what one read brought may ask
+/// for far more than it holds.
 fn judge(
     shared: &Arc<ServerShared>,
     settings: &ServerSettings,
     inbound: &mut Inbound,
     proto: &mut ServerConnection,
     bytes: &[u8],
-) -> Result<usize, Stop> {
+) -> Result<Judged, Stop> {
     with_batch(|out| {
         let mut batch = Batch::new(shared, settings, out, bytes.len());
         let mut at = 0;
@@ -214,8 +215,11 @@ fn judge(
                     if let Err(stop) = handle(shared, proto, &mut batch, input) {
                         break Err(stop);
                     }
+                    if batch.is_output_full() {
+                        break Ok(Judged { used_bytes: at, is_paused: true });
+                    }
                 }
-                Ok(None) => break Ok(at),
+                Ok(None) => break Ok(Judged { used_bytes: at, is_paused: false }),
                 Err(violation) => break Err(Stop::Violation(violation)),
             }
         };

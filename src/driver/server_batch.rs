@@ -28,6 +28,7 @@ pub(crate) struct Batch<'a> {
     routes: Arc<Routes>,
     /// When this batch was read; the time of its calls counts from here (CA-8).
     read_at: Instant,
+    is_output_full: bool,
     /// Counts of `counted`, not given to it yet.
     tally: Tally,
     counted: Option<Arc<Entry>>,
@@ -44,7 +45,22 @@ impl<'a> Batch<'a> {
         let threshold_bytes = (read_bytes / 2).clamp(4 * 1024, 16 * 1024);
         let (routes, tally) = (shared.dispatch.routes(), Tally::default());
         let read_at = shared.runtime.clock.now();
-        Self { shared, settings, out, threshold_bytes, routes, read_at, tally, counted: None }
+        Self {
+            shared,
+            settings,
+            out,
+            threshold_bytes,
+            routes,
+            read_at,
+            is_output_full: false,
+            tally,
+            counted: None,
+        }
+    }
+
+    /// Whether the client must take answers before more of its requests are served.
+    pub(crate) const fn is_output_full(&self) -> bool {
+        self.is_output_full
     }
 
     pub(crate) const fn out(&mut self) -> &mut Vec<u8> {
@@ -64,7 +80,8 @@ impl<'a> Batch<'a> {
     /// Sends the answers so far.
     pub(crate) fn flush(&mut self) {
         if !self.out.is_empty() {
-            self.shared.send(self.out, Eagerness { is_alone: true, threshold_bytes: 0 });
+            let eagerness = Eagerness { is_alone: true, threshold_bytes: 0 };
+            self.is_output_full = self.shared.send(self.out, eagerness);
             self.out.clear();
         }
     }

@@ -99,16 +99,18 @@ impl ServerShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends whole frames and has them written as `eagerness` says.
-    pub(crate) fn send(&self, frames: &[u8], eagerness: Eagerness) {
+    /// Appends whole frames and has them written as `eagerness` says; says whether the output is
+    /// over its soft limit now.
+    pub(crate) fn send(&self, frames: &[u8], eagerness: Eagerness) -> bool {
         let mut state = self.lock();
         if state.is_ended || state.out.is_closing() {
-            return;
+            return false;
         }
         state.out.pending().extend_from_slice(frames);
         let flush = state.out.after_append(eagerness);
         drop(state);
         self.flush(flush);
+        self.lock().out.is_full()
     }
 
     /// Does what an append asked for. Not under the lock.

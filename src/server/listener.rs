@@ -11,6 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crate::driver::{ConnectionHandle, Runtime, ServerSettings, serve_stream};
+use crate::error::{Error, ErrorKind};
 use crate::server::ServerConfig;
 use crate::service::{Dispatch, MethodStats};
 use crate::transport::{Stream, TcpAcceptor};
@@ -30,12 +31,8 @@ pub struct BoundServer {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Drained {
-    /// Connections that ended in good order.
-    pub drained: usize,
-    /// Connections that were cut when the drain's time was over.
-    pub cut: usize,
-    /// Calls that were still running on those.
-    pub calls_cut: usize,
+    /// Connections that were open when the drain began, and ended in good order.
+    pub connections: usize,
 }
 
 /// Those that are open.
@@ -68,6 +65,12 @@ impl BoundServer {
         self.acceptor.local_addr()
     }
 
+    /// The address as clients take it: `tcp://127.0.0.1:7400`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("tcp://{}", self.local_addr())
+    }
+
     /// A handle to the live methods: install, replace, retire, ceilings, counters.
     #[must_use]
     pub fn dispatch(&self) -> Dispatch {
@@ -83,9 +86,12 @@ impl BoundServer {
     /// Serves until `shutdown` is ready, then drains: nothing is accepted any more, new calls are
     /// refused (NOT_PROCESSED), those that run are finished, at most for the drain's time.
     ///
+    /// # Errors
+    /// [`ErrorKind::DrainTimeout`] when calls had to be cut because the drain's time was over.
+    ///
     /// # Cancellation
     /// Dropping the future stops accepting; open connections are cut.
-    pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Drained {
+    pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Result<Drained, Error> {
         let mut shutdown = std::pin::pin!(shutdown);
         let cut = CutOnDrop(Arc::clone(&self.connections));
         {
@@ -136,20 +142,24 @@ impl BoundServer {
 }
 
 /// Lets every connection end in good order, and cuts those that take too long.
-async fn drain(connections: &Connections, config: &ServerConfig, runtime: &Runtime) -> Drained {
+async fn drain(
+    connections: &Connections,
+    config: &ServerConfig,
+    runtime: &Runtime,
+) -> Result<Drained, Error> {
     let handles = connections.handles();
     let open = handles.len();
     handles.iter().for_each(ConnectionHandle::drain);
     all_ended(connections, config.drain_timeout, runtime).await;
     let left = connections.handles();
-    let calls_cut = left.iter().map(ConnectionHandle::pending_calls).sum();
-    let cut = left.len();
-    if cut > 0 {
-        tracing::warn!(cut, calls_cut, "drain time is over: connections cut");
-        left.iter().for_each(ConnectionHandle::close); // CA-16
-        all_ended(connections, config.linger_timeout, runtime).await;
+    if left.is_empty() {
+        return Ok(Drained { connections: open });
     }
-    Drained { drained: open - cut.min(open), cut, calls_cut }
+    let calls = left.iter().map(ConnectionHandle::pending_calls).sum();
+    left.iter().for_each(ConnectionHandle::close); // CA-16
+    all_ended(connections, config.linger_timeout, runtime).await;
+    let (connections, after) = (left.len(), config.drain_timeout);
+    Err(ErrorKind::DrainTimeout { connections, calls, after }.into())
 }
 
 /// Waits until no connection is left, at most so long.

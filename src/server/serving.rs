@@ -18,8 +18,8 @@ use crate::wire::VersionRange;
 ///     Ok::<u64, CallError<Infallible>>(n * 2)
 /// });
 /// let server = Server::new().method(double).bind("tcp://127.0.0.1:0").await?;
-/// println!("listening at {}", server.local_addr());
-/// server.serve_until(std::future::pending()).await;
+/// println!("listening at {}", server.url());
+/// server.serve_until(std::future::pending()).await?;
 /// # Ok(())
 /// # }
 /// ```

@@ -62,6 +62,16 @@ pub enum RouteError {
         /// The number of both.
         id: MethodId,
     },
+    /// Two versions of one method with different numbers: clients could not tell them to be one.
+    #[error("{name} has the method id {other} in its other versions, not {id}")]
+    TwoIds {
+        /// `"service/method"`.
+        name: String,
+        /// As given.
+        id: MethodId,
+        /// Of the versions that are there.
+        other: MethodId,
+    },
     /// A name that is not `"service/method"`.
     #[error(
         "{name:?} is no method name: expected \"service/method\", 3 to 128 bytes of [A-Za-z0-9_.-]"
@@ -235,6 +245,13 @@ impl Control {
         let (id, version) = (method.id, method.version);
         if version == 0 || version == MethodRow::NO_CEILING {
             return Err(RouteError::BadVersion { name: method.name.to_string(), version });
+        }
+        let is_twin = |known: &&RoutedMethod| {
+            known.name == method.name && known.id != id && !known.entries.is_empty()
+        };
+        if let Some(known) = methods.iter().find(is_twin) {
+            let (name, other) = (method.name.to_string(), known.id);
+            return Err(RouteError::TwoIds { name, id, other });
         }
         let at = match methods.binary_search_by_key(&id, |known| known.id) {
             Ok(at) => at,

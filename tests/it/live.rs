@@ -325,3 +325,21 @@ async fn rt_5_an_update_that_does_not_hash_closes() {
     let (reason, last_call, _) = raw.close().await;
     assert_eq!((reason, last_call), (switchback::wire::CloseReason::TABLE, 0));
 }
+
+/// All versions of a method have one number: another one is refused, at the start and later.
+#[tokio::test]
+async fn a_method_has_one_id_in_all_its_versions() {
+    let other = MethodId(78);
+    let two = Router::new().method(echo_in(1)).method(echo_in(2).id(other)).into_dispatch();
+    let (name, id) = ("it.Echo/echo".to_owned(), MethodId::of("it.Echo/echo"));
+    let refused = RouteError::TwoIds { name, id: other, other: id };
+    assert_eq!(two.unwrap_err(), refused);
+
+    let dispatch = Router::new().method(echo_in(1)).into_dispatch().unwrap();
+    assert_eq!(dispatch.install(echo_in(2).id(other)).unwrap_err(), refused);
+    dispatch.install(echo_in(2)).unwrap();
+}
+
+fn echo_in(version: u16) -> Method {
+    Method::infallible("it.Echo/echo", version, |_cx: Cx, n: u64| async move { Answer::Ok(n) })
+}

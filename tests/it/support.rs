@@ -119,7 +119,7 @@ pub(crate) struct Tcp {
     pub(crate) url: String,
     pub(crate) dispatch: Dispatch,
     pub(crate) stop: oneshot::Sender<()>,
-    pub(crate) drained: JoinHandle<Drained>,
+    pub(crate) drained: JoinHandle<Result<Drained, Error>>,
 }
 
 /// Serves over TCP on a port of the system's choice.
@@ -130,7 +130,7 @@ pub(crate) async fn tcp(server: Server) -> Tcp {
 
 /// Runs a bound server.
 pub(crate) fn run(server: BoundServer) -> Tcp {
-    let (url, dispatch) = (format!("tcp://{}", server.local_addr()), server.dispatch());
+    let (url, dispatch) = (server.url(), server.dispatch());
     let (stop, stopped) = oneshot::channel::<()>();
     let drained = tokio::spawn(server.serve_until(async move { drop(stopped.await) }));
     Tcp { url, dispatch, stop, drained }

@@ -75,7 +75,7 @@ async fn ca_2_each_answer_goes_to_its_caller() {
 #[tokio::test]
 async fn lazy_channels_connect_with_their_first_call() {
     let bound = Server::new().method(echo()).bind("tcp://127.0.0.1:0").await.unwrap();
-    let url = format!("tcp://{}", bound.local_addr());
+    let url = bound.url();
     drop(bound);
     let lazy = Channel::lazy(&url).unwrap();
     assert!(Channel::connect(&url).await.is_err());

@@ -65,7 +65,7 @@ async fn rt_8_a_rolled_back_server_is_met_in_its_version() {
     let channel = Channel::connect(&new.url).await.unwrap();
     assert_eq!(channel.call(pay_stub(&[2, 1]), 1).await, Ok((2, 1)));
     new.stop.send(()).unwrap();
-    new.drained.await.unwrap();
+    new.drained.await.unwrap().unwrap();
 
     let old = Server::new().method(pay(1)).bind(&new.url).await.unwrap();
     let _old = crate::support::run(old);

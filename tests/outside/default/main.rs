@@ -34,7 +34,7 @@ impl Greeter for Polite {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server =
         Server::new().service(GreeterServer::new(Polite)).bind("tcp://127.0.0.1:0").await?;
-    let address = format!("tcp://{}", server.local_addr());
+    let address = server.url();
     tokio::spawn(server.serve_until(std::future::pending()));
 
     let greeter = GreeterClient::connect(&address).await?;
