@@ -21,11 +21,7 @@ impl CustomCodec for Json {
         "json"
     }
 
-    fn encode(
-        &self,
-        value: &dyn erased_serde::Serialize,
-        out: &mut Vec<u8>,
-    ) -> Result<(), String> {
+    fn encode(&self, value: &dyn erased_serde::Serialize, out: &mut Vec<u8>) -> Result<(), String> {
         let mut serializer = serde_json::Serializer::new(out);
         erased_serde::serialize(value, &mut serializer).map_err(|error| error.to_string())
     }
