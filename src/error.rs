@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::proto::Violation;
-use crate::service::{Fault, RouteError};
+use crate::service::RouteError;
 use crate::wire::{CallId, CloseReason, VersionRange};
 
 /// Why a connection could not be had, or ended.
@@ -81,30 +81,38 @@ pub enum ErrorKind {
         error: String,
     },
     /// The other end speaks something else.
-    #[error("the peer does not speak switchback{}: it sent {found:?}", hint(.looks_like))]
+    #[error("{peer}: the peer does not speak switchback{}: it sent \"{found}\"", hint(.looks_like))]
     NotSwitchback {
+        /// Its address.
+        peer: String,
         /// What it seems to speak.
         looks_like: Option<&'static str>,
         /// The first bytes it sent, escaped; at most 16 of them.
         found: String,
     },
     /// Both speak the protocol, in no common version.
-    #[error("we speak protocol versions {ours}, the peer {theirs}: upgrade the older side")]
+    #[error("{peer}: we speak protocol versions {ours}, the peer {theirs}: upgrade the older side")]
     NoCommonVersion {
+        /// Its address.
+        peer: String,
         /// Of this build.
         ours: VersionRange,
         /// As the peer says.
         theirs: VersionRange,
     },
     /// The other end took the connection and then did not say who it is.
-    #[error("the peer accepted the connection but did not finish the handshake within {after:?}")]
+    #[error("{peer}: the peer is connected but did not finish the handshake within {after:?}")]
     HandshakeTimeout {
+        /// Its address.
+        peer: String,
         /// The limit.
         after: Duration,
     },
     /// The peer broke the protocol, and the connection was closed for it.
-    #[error("the peer broke the protocol ({reason}): {violation}")]
+    #[error("{peer}: the peer broke the protocol ({reason}): {violation}")]
     PeerMisbehaved {
+        /// Its address.
+        peer: String,
         /// What it was told.
         reason: CloseReason,
         /// What it did.
@@ -159,6 +167,17 @@ pub enum ErrorKind {
     NoCodec,
 }
 
+/// Who has to act on an [`Error`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// This side: its address, its settings, its methods.
+    Here,
+    /// The other end.
+    Peer,
+    /// Both of them, or the way between.
+    Between,
+}
+
 impl Error {
     /// The facts.
     #[must_use]
@@ -168,17 +187,18 @@ impl Error {
 
     /// Which side has to act.
     #[must_use]
-    pub fn fault(&self) -> Fault {
+    pub fn fault(&self) -> Side {
         match self.kind() {
-            ErrorKind::Refused { .. }
-            | ErrorKind::NotSwitchback { .. }
+            ErrorKind::NotSwitchback { .. }
             | ErrorKind::HandshakeTimeout { .. }
-            | ErrorKind::PeerMisbehaved { .. } => Fault::Server,
+            | ErrorKind::PeerMisbehaved { .. }
+            | ErrorKind::Refused { .. } => Side::Peer,
             ErrorKind::ConnectTimeout { .. }
             | ErrorKind::Connect { .. }
             | ErrorKind::ClosedByPeer { .. }
-            | ErrorKind::Lost { .. } => Fault::Network,
-            _ => Fault::Client,
+            | ErrorKind::NoCommonVersion { .. }
+            | ErrorKind::Lost { .. } => Side::Between,
+            _ => Side::Here,
         }
     }
 
@@ -188,20 +208,21 @@ impl Error {
     }
 
     /// The error for bytes that broke the protocol; `input` is what they were.
-    pub(crate) fn violation(violation: Violation, input: &[u8]) -> Self {
+    pub(crate) fn violation(violation: Violation, input: &[u8], peer: &str) -> Self {
+        let peer = peer.to_owned();
         match violation {
             Violation::Preface(crate::wire::PrefaceError::NotSwitchback) => {
                 let looks_like = looks_like(input);
                 let found = input.iter().take(16).copied();
                 let found = found.flat_map(std::ascii::escape_default).map(char::from).collect();
-                ErrorKind::NotSwitchback { looks_like, found }.into()
+                ErrorKind::NotSwitchback { peer, looks_like, found }.into()
             }
             Violation::NoCommonVersion { ours, theirs } => {
-                ErrorKind::NoCommonVersion { ours, theirs }.into()
+                ErrorKind::NoCommonVersion { peer, ours, theirs }.into()
             }
             violation => {
                 let reason = violation.close_reason();
-                ErrorKind::PeerMisbehaved { reason, violation }.into()
+                ErrorKind::PeerMisbehaved { peer, reason, violation }.into()
             }
         }
     }

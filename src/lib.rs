@@ -45,7 +45,7 @@ pub mod util;
 pub mod wire;
 
 pub use client::{Call, Channel, ClientConfig};
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, Side};
 pub use server::{Server, ServerConfig};
 pub use service::{CallError, Codec, Cx, Dispatch, Method, Router, Run, Schema, Status, Stub};
 #[cfg(feature = "macros")]

@@ -53,6 +53,8 @@ pub(crate) struct ClientShared {
     pub(crate) frame_bytes_max: AtomicU32,
     pub(crate) is_codec_refused: AtomicBool,
     pub(crate) reader: Signal,
+    /// The server's address, for errors.
+    pub(crate) peer: String,
     pub(crate) runtime: Runtime,
 }
 
@@ -106,6 +108,7 @@ impl ClientDriver {
             frame_bytes_max: AtomicU32::new(FRAME_BYTES_FLOOR),
             is_codec_refused: AtomicBool::new(false),
             reader: Signal::default(),
+            peer: stream.peer,
             runtime: runtime.clone(),
         });
         let flush = shared.lock().out.after_append(ALONE);

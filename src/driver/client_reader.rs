@@ -130,14 +130,15 @@ impl ClientReader {
             return Poll::Pending;
         }
         std::task::ready!(timer.as_mut().poll(cx));
-        let error = ErrorKind::HandshakeTimeout { after: self.handshake_timeout };
+        let (peer, after) = (self.shared.peer.clone(), self.handshake_timeout);
+        let error = ErrorKind::HandshakeTimeout { peer, after };
         let close = (CloseReason::HANDSHAKE_TIMEOUT, String::new());
         self.shared.finish(error.into(), None, Some(close));
         Poll::Ready(())
     }
 
     fn refuse(&self, violation: Violation, bytes: &[u8]) {
-        let error = Error::violation(violation, bytes);
+        let error = Error::violation(violation, bytes, &self.shared.peer);
         let close = match violation {
             Violation::Preface(PrefaceError::NotSwitchback) | Violation::NoCommonVersion { .. } => {
                 None

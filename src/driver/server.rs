@@ -113,7 +113,8 @@ impl ServerReader {
             }
             if !self.proto.is_open() && self.poll_timer(cx).is_ready() {
                 // HS-9
-                let error = ErrorKind::HandshakeTimeout { after: self.settings.handshake_timeout };
+                let (peer, after) = (self.shared.address.clone(), self.settings.handshake_timeout);
+                let error = ErrorKind::HandshakeTimeout { peer, after };
                 self.close(CloseReason::HANDSHAKE_TIMEOUT, "", error.into());
                 continue;
             }
@@ -142,7 +143,7 @@ impl ServerReader {
             ReadTurn::Failed(error) => Some(Error::lost(&error)),
             ReadTurn::Refused(Stop::Closed(error), _) => Some(error),
             ReadTurn::Refused(Stop::Violation(violation), bytes) => {
-                let error = Error::violation(violation, &bytes);
+                let error = Error::violation(violation, &bytes, &self.shared.address);
                 tracing::debug!(peer = %self.shared.address, %error, "connection refused");
                 let reason = violation.close_reason();
                 if reason == CloseReason::NOT_SWITCHBACK {
