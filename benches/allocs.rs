@@ -23,7 +23,6 @@ static NUMBER: LazyLock<Stub<u64, u64, Infallible>> =
 static MESSAGE: LazyLock<Stub<Message, Message, Infallible>> =
     LazyLock::new(|| Stub::infallible("bench.Echo/message", 1, Fingerprint::UNCHECKED));
 
-const IN_FLIGHT: u64 = 64;
 const SHORT: u64 = 1_024;
 const LONG: u64 = 11_264;
 
@@ -31,19 +30,26 @@ const LONG: u64 = 11_264;
 fn main() {
     let name = "sixteen bytes...".to_owned();
     let message = Message { id: 7, name, tags: vec![1, 2, 3, 4, 5, 6, 7, 8] };
-    println!("allocations per call, {IN_FLIGHT} calls in flight");
-    println!("{}", row("number", &NUMBER, 7));
-    println!("{}", row("message", &MESSAGE, message));
+    println!("allocations per call");
+    for in_flight in [1, 64, 512] {
+        println!("{in_flight:4} in flight, {}", row("number", &NUMBER, 7, in_flight));
+        println!(
+            "{in_flight:4} in flight, {}",
+            row("message", &MESSAGE, message.clone(), in_flight)
+        );
+    }
 }
 
 fn row<T: Clone + Payload + Sync>(
     what: &str,
     stub: &'static Stub<T, T, Infallible>,
     value: T,
+    in_flight: u64,
 ) -> String {
-    let [short, long] = [SHORT, LONG].map(|calls| measure(stub, value.clone(), calls));
+    let [short, long] = [SHORT, LONG].map(|calls| measure(stub, value.clone(), calls, in_flight));
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    let per_call = |long: u64, short: u64| (long - short) as f64 / (LONG - SHORT) as f64;
+    let per_call =
+        |long: u64, short: u64| long.saturating_sub(short) as f64 / (LONG - SHORT) as f64;
     let (client, server) = (per_call(long.0, short.0), per_call(long.1, short.1));
     format!("{what:8} client {client:6.3}   server {server:6.3}")
 }
@@ -53,6 +59,7 @@ fn measure<T: Clone + Payload + Sync>(
     stub: &'static Stub<T, T, Infallible>,
     value: T,
     calls: u64,
+    in_flight: u64,
 ) -> (u64, u64) {
     let (send, receive) = std::sync::mpsc::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -73,10 +80,10 @@ fn measure<T: Clone + Payload + Sync>(
         runtime().block_on(async move {
             let channel = Channel::connect(&address).await.expect("a connection");
             let mut tasks = Vec::new();
-            for _ in 0..IN_FLIGHT {
+            for _ in 0..in_flight {
                 let (channel, value) = (channel.clone(), value.clone());
                 tasks.push(tokio::spawn(async move {
-                    for _ in 0..calls / IN_FLIGHT {
+                    for _ in 0..calls / in_flight {
                         channel.call(stub, value.clone()).await.expect("the bench's server");
                     }
                 }));

@@ -6,7 +6,7 @@
 //! are alone or cross a threshold: a hop to another task costs more than a small write.
 //!
 //! Invariants: one owner of the write side at a time; no lock is held while user code runs or a
-//! waker is called; an idle connection holds no buffers.
+//! waker is called; an idle connection holds 2 KiB of buffers at most.
 
 mod call_task;
 mod client;

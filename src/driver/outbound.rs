@@ -202,8 +202,11 @@ impl Outbound {
         }
         let is_idle = writer.rest().is_empty() && self.is_empty();
         if is_idle {
-            writer.buf = Vec::new(); // An idle connection holds no buffers.
-            self.pending = Vec::new();
+            for buffer in [&mut writer.buf, &mut self.pending] {
+                if buffer.capacity() > IDLE_BYTES_KEPT {
+                    *buffer = Vec::new();
+                }
+            }
         }
         self.writer = Some(writer);
         let wake = if is_idle && !self.is_closing { None } else { self.flusher.take() };
@@ -297,5 +300,8 @@ pub(crate) fn threshold_bytes(in_flight: usize) -> usize {
 
 /// Soft limit of bytes that wait to be written.
 pub(crate) const SOFT_BYTES_MAX: usize = 1024 * 1024;
+/// Each of the two buffers of an idle connection keeps this much, so that a lone call needs not
+/// allocate.
+const IDLE_BYTES_KEPT: usize = 1024;
 /// A buffer that grew beyond this is given back to the system.
 const BUFFER_BYTES_KEPT: usize = 64 * 1024;
