@@ -78,8 +78,15 @@ impl Channel {
     }
 
     async fn driver(&self) -> Result<ClientDriver, Error> {
-        let mut wait = Wait::default();
-        std::future::poll_fn(|cx| self.0.poll_driver(&mut wait, cx.waker())).await
+        /// A place among those who wait for the connection, given up when the wait is.
+        struct Place<'a>(&'a Connector, Wait);
+        impl Drop for Place<'_> {
+            fn drop(&mut self) {
+                self.0.leave(&mut self.1);
+            }
+        }
+        let mut place = Place(&self.0, Wait::default());
+        std::future::poll_fn(|cx| self.0.poll_driver(&mut place.1, cx.waker())).await
     }
 }
 

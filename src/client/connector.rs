@@ -79,27 +79,34 @@ impl Connector {
         wait: &mut Wait,
         waker: &Waker,
     ) -> Poll<Result<ClientDriver, Error>> {
+        // Declared before the lock is taken, so that it is dropped after that is released.
+        let mut gone = None;
         let mut state = self.lock();
         if let Some(driver) = &state.driver {
             if driver.is_usable() {
                 let driver = driver.clone();
-                state.leave(wait);
+                let before = state.leave(wait);
+                drop(state);
+                drop(before);
                 return Poll::Ready(Ok(driver));
             }
             // Those who wait for this very attempt are told its end, not to try again.
             let (cache, end) = (driver.cache(), driver.end());
             state.failed = end.map(|error| (state.attempts, error));
             state.cache = cache;
-            state.driver = None;
+            gone = state.driver.take();
         }
+        let mut before = None;
         if let Some(ticket) = wait.ticket {
             let failed = state.failed.as_ref().filter(|(attempt, _)| *attempt >= wait.attempt);
             if let Some((_, error)) = failed {
                 let error = error.clone();
-                state.leave(wait);
+                let before = state.leave(wait);
+                drop(state);
+                drop((before, gone));
                 return Poll::Ready(Err(error));
             }
-            state.waiting.set_waker(ticket, waker.clone());
+            before = state.waiting.set_waker(ticket, waker.clone());
         } else {
             match state.waiting.join(waker.clone()) {
                 Ok(ticket) => wait.ticket = Some(ticket),
@@ -108,20 +115,26 @@ impl Connector {
                 }
             }
         }
-        if !state.is_connecting {
+        let begins = !state.is_connecting;
+        if begins {
             state.is_connecting = true;
             state.attempts += 1;
-            let (me, spawn) = (Weak::clone(&self.me), &self.runtime.spawn);
-            spawn.spawn(Box::pin(attempt(me)));
         }
         wait.attempt = state.attempts;
+        drop(state);
+        drop((before, gone));
+        if begins {
+            let attempt = Attempt { connector: Weak::clone(&self.me), has_ended: false };
+            self.runtime.spawn.spawn(Box::pin(attempt.run()));
+        }
         Poll::Pending
     }
 
     /// Gives up waiting.
     pub(crate) fn leave(&self, wait: &mut Wait) {
         if wait.ticket.is_some() {
-            self.lock().leave(wait);
+            let waker = self.lock().leave(wait);
+            drop(waker);
         }
     }
 
@@ -160,8 +173,7 @@ impl Connector {
         address: &str,
     ) -> Result<T, Error> {
         let after = self.config.connect_timeout;
-        let clock = &self.runtime.clock;
-        let mut timer = clock.sleep_until(clock.now() + after);
+        let mut timer = self.runtime.clock.sleep_until(self.runtime.after(after));
         let mut work = std::pin::pin!(work);
         std::future::poll_fn(|cx| {
             if let Poll::Ready(result) = work.as_mut().poll(cx) {
@@ -174,34 +186,56 @@ impl Connector {
         .await
     }
 
+    /// The attempt has ended.
+    fn handle_attempt(&self, result: Result<ClientDriver, Error>) {
+        let mut state = self.lock();
+        state.is_connecting = false;
+        match result {
+            Ok(driver) => {
+                state.driver = Some(driver);
+                state.failed = None;
+            }
+            Err(error) => state.failed = Some((state.attempts, error)),
+        }
+        let wakers: Vec<Waker> = state.waiting.first(usize::MAX).cloned().collect();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One attempt to connect, for everybody who waits.
-async fn attempt(me: Weak<Connector>) {
-    let Some(connector) = me.upgrade() else { return };
-    let result = connector.connect().await;
-    let mut state = connector.lock();
-    state.is_connecting = false;
-    match result {
-        Ok(driver) => {
-            state.driver = Some(driver);
-            state.failed = None;
-        }
-        Err(error) => state.failed = Some((state.attempts, error)),
+struct Attempt {
+    connector: Weak<Connector>,
+    has_ended: bool,
+}
+
+impl Attempt {
+    async fn run(mut self) {
+        let Some(connector) = self.connector.upgrade() else { return };
+        let result = connector.connect().await;
+        self.has_ended = true;
+        connector.handle_attempt(result);
     }
-    let wakers: Vec<Waker> = state.waiting.first(usize::MAX).cloned().collect();
-    drop(state);
-    wakers.into_iter().for_each(Waker::wake);
+}
+
+impl Drop for Attempt {
+    /// An attempt that was dropped or panicked has failed: else nobody made another one.
+    fn drop(&mut self) {
+        let connector = self.connector.upgrade().filter(|_| !self.has_ended);
+        if let Some(connector) = connector {
+            connector.handle_attempt(Err(ErrorKind::ClosedHere.into()));
+        }
+    }
 }
 
 impl State {
-    fn leave(&mut self, wait: &mut Wait) {
-        if let Some(ticket) = wait.ticket.take() {
-            self.waiting.leave(ticket);
-        }
+    /// Gives the place up, and back what would have woken it, to be dropped without the lock.
+    fn leave(&mut self, wait: &mut Wait) -> Option<Waker> {
+        wait.ticket.take().and_then(|ticket| self.waiting.leave(ticket))
     }
 }
 

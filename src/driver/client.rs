@@ -123,9 +123,9 @@ impl ClientDriver {
     /// # Errors
     /// Why the connection ended before that.
     pub async fn ready(&self) -> Result<(), Error> {
-        let mut ticket = None;
+        let mut place = TablePlace { driver: self, ticket: None };
         std::future::poll_fn(|cx| {
-            std::task::ready!(self.poll_table(&mut ticket, cx.waker())).map(drop).into()
+            std::task::ready!(self.poll_table(&mut place.ticket, cx.waker())).map(drop).into()
         })
         .await
     }
@@ -205,7 +205,9 @@ impl ClientDriver {
         if let Some(ticket) = ticket {
             let mut state = self.shared().lock();
             if state.end.is_none() && !state.queue.may_enter(Some(ticket), state.room()) {
-                state.queue.set_waker(ticket, waker.clone());
+                let before = state.queue.set_waker(ticket, waker.clone());
+                drop(state);
+                drop(before);
                 return Start::Waiting(ticket);
             }
         }
@@ -227,12 +229,13 @@ impl ClientDriver {
     ) -> Poll<CallOutcome> {
         let mut state = self.shared().lock();
         let Some(taken) = state.proto.calls.take(id, reply) else {
-            if let Some(token) = state.proto.calls.token_mut(id) {
-                match token {
-                    Some(waker) => waker.clone_from(cx.waker()),
-                    None => *token = Some(cx.waker().clone()),
-                }
-            }
+            let before = match state.proto.calls.token_mut(id) {
+                Some(Some(known)) if known.will_wake(cx.waker()) => None,
+                Some(token) => token.replace(cx.waker().clone()),
+                None => None,
+            };
+            drop(state);
+            drop(before);
             return Poll::Pending;
         };
         let next = if taken.freed { state.next_waiters() } else { Vec::new() };
@@ -244,6 +247,7 @@ impl ClientDriver {
     /// Takes a call back.
     pub(crate) fn cancel(&self, id: CallId) {
         let mut state = self.shared().lock();
+        let waker = state.proto.calls.token_mut(id).and_then(Option::take);
         let flush = match state.proto.calls.cancel(id) {
             Cancelled::TellPeer if state.end.is_none() => {
                 append_control(state.out.pending(), Kind::CANCEL, id, &[], &[]);
@@ -253,6 +257,7 @@ impl ClientDriver {
         };
         let next = state.next_waiters();
         drop(state);
+        drop(waker);
         self.shared().flush(flush);
         next.into_iter().for_each(Waker::wake);
     }
@@ -261,16 +266,18 @@ impl ClientDriver {
     pub(crate) fn leave(&self, ticket: Option<Ticket>) {
         let Some(ticket) = ticket else { return };
         let mut state = self.shared().lock();
-        state.queue.leave(ticket);
+        let waker = state.queue.leave(ticket);
         let next = state.next_waiters();
         drop(state);
+        drop(waker);
         next.into_iter().for_each(Waker::wake);
     }
 
     /// Gives up waiting for the table.
     pub(crate) fn leave_table(&self, ticket: Option<Ticket>) {
         if let Some(ticket) = ticket {
-            self.shared().lock().waiting.leave(ticket);
+            let waker = self.shared().lock().waiting.leave(ticket);
+            drop(waker);
         }
     }
 
@@ -289,20 +296,37 @@ impl ClientDriver {
         if let Some(table) = state.proto.table() {
             return Poll::Ready(Ok(Arc::clone(table)));
         }
-        match *ticket {
+        let before = match *ticket {
             Some(ticket) => state.waiting.set_waker(ticket, waker.clone()),
             None => match state.waiting.join(waker.clone()) {
-                Ok(joined) => *ticket = Some(joined),
+                Ok(joined) => {
+                    *ticket = Some(joined);
+                    None
+                }
                 Err(full) => {
                     return Poll::Ready(Err(ErrorKind::QueueFull { max: full.max }.into()));
                 }
             },
-        }
+        };
+        drop(state);
+        drop(before);
         Poll::Pending
     }
 
     fn shared(&self) -> &ClientShared {
         &self.0.0
+    }
+}
+
+/// A place among those who wait for the table, given up when the wait is.
+struct TablePlace<'a> {
+    driver: &'a ClientDriver,
+    ticket: Option<Ticket>,
+}
+
+impl Drop for TablePlace<'_> {
+    fn drop(&mut self) {
+        self.driver.leave_table(self.ticket);
     }
 }
 
@@ -330,14 +354,19 @@ impl ClientShared {
             return Start::Ended(error.clone());
         }
         if !state.queue.may_enter(ticket, state.room()) {
-            return match ticket.map_or_else(|| state.queue.join(waker.clone()), Ok) {
-                Ok(ticket) => Start::Waiting(ticket),
-                Err(full) => Start::QueueFull(full),
+            let Some(ticket) = ticket else {
+                return match state.queue.join(waker.clone()) {
+                    Ok(ticket) => Start::Waiting(ticket),
+                    Err(full) => Start::QueueFull(full),
+                };
             };
+            // The room went while the request was encoded; it may have been polled by another.
+            let before = state.queue.set_waker(ticket, waker.clone());
+            drop(state);
+            drop(before);
+            return Start::Waiting(ticket);
         }
-        if let Some(ticket) = ticket {
-            state.queue.leave(ticket);
-        }
+        let before = ticket.and_then(|ticket| state.queue.leave(ticket));
         let offset = state.out.offset();
         let Some(opened) = state.proto.calls.open(deadline, offset, Some(waker.clone())) else {
             return Start::Ended(ErrorKind::IdsExhausted.into());
@@ -350,6 +379,7 @@ impl ClientShared {
         let flush = state.out.after_append(eagerness);
         let sweeper = if opened.is_earliest { state.out.wake() } else { None };
         drop(state);
+        drop(before);
         self.flush(flush);
         if let Some(waker) = sweeper {
             waker.wake(); // Its timer is set too late for this call.

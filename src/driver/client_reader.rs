@@ -47,9 +47,9 @@ impl ClientReader {
         io: Box<dyn AsyncRead + Send + Unpin>,
         settings: &ClientSettings,
     ) -> Self {
-        let clock = &shared.runtime.clock;
         let handshake_timeout = settings.handshake_timeout;
-        let handshake = Some(clock.sleep_until(clock.now() + handshake_timeout));
+        let until = shared.runtime.after(handshake_timeout);
+        let handshake = Some(shared.runtime.clock.sleep_until(until));
         let inbound = Inbound::new(settings.limits.frame_bytes_max);
         Self {
             shared,
@@ -146,6 +146,14 @@ impl ClientReader {
             violation => Some((violation.close_reason(), violation.to_string())),
         };
         self.shared.finish(error, None, close);
+    }
+}
+
+impl Drop for ClientReader {
+    /// Nobody files answers any more. Where the runtime dropped the task, or a panic ended it,
+    /// the connection ends with it, and the calls have an outcome.
+    fn drop(&mut self) {
+        self.shared.finish(ErrorKind::ClosedHere.into(), None, None);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Starts tasks.
 pub trait Spawn: Send + Sync {
@@ -49,6 +49,11 @@ impl Runtime {
         let runtime = Arc::new(TokioRuntime { handle: tokio::runtime::Handle::current() });
         Self { spawn: Arc::<TokioRuntime>::clone(&runtime), clock: runtime }
     }
+
+    /// So long from now. Every setting may say "for ever", which no clock can add up.
+    pub(crate) fn after(&self, wait: Duration) -> Instant {
+        self.clock.now() + wait.min(FOREVER)
+    }
 }
 
 impl Spawn for TokioRuntime {
@@ -82,3 +87,6 @@ impl std::fmt::Debug for Runtime {
         f.debug_struct("Runtime").finish_non_exhaustive()
     }
 }
+
+/// Longer than any process runs; 30 years.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);

@@ -51,8 +51,8 @@ pub fn serve_stream(
     let listener: Arc<dyn TableListener> = Arc::<ServerShared>::clone(&shared);
     shared.dispatch.subscribe(Arc::downgrade(&listener));
     Flusher::new(Arc::clone(&shared), runtime).spawn();
-    let clock = &shared.runtime.clock;
-    let timer = Some(clock.sleep_until(clock.now() + settings.handshake_timeout));
+    let until = shared.runtime.after(settings.handshake_timeout);
+    let timer = Some(shared.runtime.clock.sleep_until(until));
     let mut reader = ServerReader {
         input: InputStream::new(stream.reader),
         inbound: Inbound::new(settings.limits.frame_bytes_max),
@@ -174,8 +174,9 @@ impl ServerReader {
         if let Some(waker) = flusher {
             waker.wake();
         }
-        let clock = &self.shared.runtime.clock;
-        self.timer = Some(clock.sleep_until(clock.now() + self.settings.linger_timeout));
+        let runtime = &self.shared.runtime;
+        let until = runtime.after(self.settings.linger_timeout);
+        self.timer = Some(runtime.clock.sleep_until(until));
         self.end = Some(error);
     }
 

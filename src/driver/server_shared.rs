@@ -161,7 +161,7 @@ impl ServerShared {
     /// A pending call has ended with this answer.
     pub(crate) fn complete(&self, id: CallId, answer: &[u8]) {
         let mut state = self.lock();
-        state.pending.remove(id);
+        let waker = state.pending.remove(id);
         let left = state.pending.len();
         self.pending_count.store(left, Ordering::Release);
         let mut flush = Flush::Nothing;
@@ -171,6 +171,7 @@ impl ServerShared {
             flush = state.out.after_append(Eagerness { is_alone: left == 0, threshold_bytes });
         }
         drop(state);
+        drop(waker);
         self.flush(flush);
         if left == 0 && self.is_draining.load(Ordering::Acquire) {
             self.reader.wake();
@@ -217,6 +218,7 @@ impl FlushHost for ServerShared {
 
     fn handle_room(&self) {
         self.reader.wake();
+        self.handle_table_change();
     }
 
     fn handle_done(&self) {
@@ -235,7 +237,10 @@ impl TableListener for ServerShared {
         let mut state = self.lock();
         let Some(announced) = state.announced.clone() else { return };
         let routes = self.dispatch.routes();
-        if state.is_ended || state.out.is_closing() || *routes.payload() == announced {
+        // Who does not read is told when there is room again, of the last table only.
+        let is_told = state.out.is_full() || *routes.payload() == announced;
+        if state.is_ended || state.out.is_closing() || is_told {
+            drop(state); // Before the table: these handlers may be its last.
             return;
         }
         for update in routes.payload().updates_from(&announced) {

@@ -47,9 +47,9 @@ impl<T> PendingCalls<T> {
         is_earliest
     }
 
-    /// The call's handler has ended.
-    pub fn remove(&mut self, id: CallId) {
-        self.calls.remove(&id);
+    /// The call's handler has ended; gives its token.
+    pub fn remove(&mut self, id: CallId) -> Option<T> {
+        self.calls.remove(&id).map(|call| call.token)
     }
 
     /// Asks a call to end; gives its token the first time, whose reason stands. `None` for one

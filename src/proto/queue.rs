@@ -55,10 +55,10 @@ impl<W> WaitQueue<W> {
 
     /// Gives a place up, to enter or to go away. Whoever leaves calls [`WaitQueue::first`] after:
     /// the place that was meant for it may be the next one's.
-    pub fn leave(&mut self, ticket: Ticket) {
-        if let Some(at) = self.find(ticket) {
-            self.waiting.remove(at);
-        }
+    /// Gives back what would have woken it.
+    pub fn leave(&mut self, ticket: Ticket) -> Option<W> {
+        let at = self.find(ticket)?;
+        self.waiting.remove(at).map(|(_, waker)| waker)
     }
 
     /// What wakes the first `room` in the queue.
@@ -66,11 +66,10 @@ impl<W> WaitQueue<W> {
         self.waiting.iter().take(room).map(|(_, waker)| waker)
     }
 
-    /// Replaces what wakes the holder of `ticket`.
-    pub fn set_waker(&mut self, ticket: Ticket, waker: W) {
-        if let Some(at) = self.find(ticket) {
-            self.waiting[at].1 = waker;
-        }
+    /// Replaces what wakes the holder of `ticket`; gives back what did.
+    pub fn set_waker(&mut self, ticket: Ticket, waker: W) -> Option<W> {
+        let at = self.find(ticket)?;
+        Some(std::mem::replace(&mut self.waiting[at].1, waker))
     }
 
     /// Everybody leaves.

@@ -134,8 +134,10 @@ impl BoundServer {
         let (handle, served) = serve_stream(stream, self.settings.clone(), dispatch, runtime);
         let connections = Arc::clone(&self.connections);
         let id = connections.add(handle);
+        // Made here: the task may be dropped before its first poll.
+        let remove = RemoveOnDrop(connections, id);
         self.runtime.spawn.spawn(Box::pin(async move {
-            let _remove = RemoveOnDrop(connections, id);
+            let _remove = remove;
             served.await;
         }));
     }
@@ -164,7 +166,7 @@ async fn drain(
 
 /// Waits until no connection is left, at most so long.
 async fn all_ended(connections: &Connections, at_most: Duration, runtime: &Runtime) {
-    let mut timer = runtime.clock.sleep_until(runtime.clock.now() + at_most);
+    let mut timer = runtime.clock.sleep_until(runtime.after(at_most));
     let mut ended = std::pin::pin!(connections.until_below(1));
     std::future::poll_fn(|cx| match ended.as_mut().poll(cx) {
         Poll::Ready(()) => Poll::Ready(()),

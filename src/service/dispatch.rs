@@ -141,7 +141,8 @@ impl Dispatch {
     /// # Errors
     /// [`RouteError`]; the table is as before.
     pub fn install(&self, method: Method) -> Result<(), RouteError> {
-        self.change(|control, methods| control.insert(methods, method))
+        // A clone: one that is refused is dropped here, without the lock.
+        self.change(|control, methods| control.insert(methods, method.clone()))
     }
 
     /// Puts a handler in the place of the one that is there. Calls that the old one has begun it
@@ -152,7 +153,7 @@ impl Dispatch {
     pub fn replace(&self, method: Method) -> Result<Retirement, RouteError> {
         self.change(|control, methods| {
             let retirement = Control::remove(methods, &method.name, method.version)?;
-            control.insert(methods, method)?;
+            control.insert(methods, method.clone())?;
             methods.retain(|method| !method.entries.is_empty()); // It may have another id now.
             Ok(retirement)
         })
@@ -225,12 +226,13 @@ impl Dispatch {
         let mut control = self.0.control.lock().unwrap_or_else(PoisonError::into_inner);
         let mut methods = self.routes().methods().to_vec();
         let result = edit(&mut control, &mut methods)?;
-        self.0.routes.store(Arc::new(Routes::new(methods)?));
+        let before = self.0.routes.swap(Arc::new(Routes::new(methods)?));
         let listeners: Vec<_> = control.listeners.iter().filter_map(Weak::upgrade).collect();
         drop(control);
         for listener in listeners {
             listener.handle_table_change();
         }
+        drop(before); // What its handlers hold is the user's, and may come here when it is dropped.
         Ok(result)
     }
 }

@@ -19,6 +19,7 @@ mod limits;
 mod live;
 mod panics;
 mod raw;
+mod review;
 mod run_modes;
 mod schema;
 #[cfg(seeded_bugs)]
