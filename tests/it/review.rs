@@ -115,7 +115,7 @@ async fn no_setting_is_too_long() {
     let channel = Channel::builder().config(config).connect(&tcp.url).await.unwrap();
     assert_eq!(channel.call(echo_stub(), 7).await.unwrap(), 7);
     tcp.stop.send(()).unwrap();
-    assert_eq!(tcp.drained.await.unwrap().drained, 1);
+    assert_eq!(tcp.drained.await.unwrap().unwrap().connections, 1);
 }
 
 /// A runtime that is gone takes its connections along; the calls on them end all the same.
