@@ -72,7 +72,13 @@ impl<H: FlushHost> Flusher<H> {
     /// Writes until nothing is left (`Ready(false)`), or until the connection is through
     /// (`Ready(true)`).
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut writes = 0_u8;
         loop {
+            if writes == WRITES_MAX {
+                // Others may append as fast as this is written: deadlines pass all the same.
+                while self.poll_sweep(cx).is_ready() {}
+                writes = 0;
+            }
             if let Some(writer) = &mut self.writer {
                 let result = if self.is_shutting_down {
                     writer.poll_shutdown(cx)
@@ -107,20 +113,7 @@ impl<H: FlushHost> Flusher<H> {
                 }
                 continue;
             }
-            let waits = self.runtime.spawn.is_multi_thread() && !self.has_yielded;
-            let taken = self.host.with_outbound(|out| {
-                if out.is_failed() {
-                    return Next::End;
-                }
-                if waits && out.has_work() {
-                    return Next::Yield;
-                }
-                match out.take(cx.waker()) {
-                    Some(writer) => Next::Write(writer),
-                    None => out.take_to_close().map_or(Next::Idle, Next::Shutdown),
-                }
-            });
-            match taken {
+            match self.next(cx) {
                 Next::End => return Poll::Ready(true),
                 Next::Idle => {
                     self.has_yielded = false;
@@ -131,13 +124,33 @@ impl<H: FlushHost> Flusher<H> {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Next::Write(writer) => self.writer = Some(writer),
+                Next::Write(writer) => {
+                    self.writer = Some(writer);
+                    writes += 1;
+                }
                 Next::Shutdown(writer) => {
                     self.writer = Some(writer);
                     self.is_shutting_down = true;
                 }
             }
         }
+    }
+
+    /// What there is to do with the output, which nobody else may do meanwhile.
+    fn next(&self, cx: &Context<'_>) -> Next {
+        let waits = self.runtime.spawn.is_multi_thread() && !self.has_yielded;
+        self.host.with_outbound(|out| {
+            if out.is_failed() {
+                return Next::End;
+            }
+            if waits && out.has_work() {
+                return Next::Yield;
+            }
+            match out.take(cx.waker()) {
+                Some(writer) => Next::Write(writer),
+                None => out.take_to_close().map_or(Next::Idle, Next::Shutdown),
+            }
+        })
     }
 
     /// Sweeps if it is time (`Ready`), else sees to it that it is woken when it is.
@@ -152,7 +165,10 @@ impl<H: FlushHost> Flusher<H> {
             self.timer = Some(Timer { at, wait: self.runtime.clock.sleep_until(at) });
         }
         let Some(timer) = &mut self.timer else { return Poll::Pending };
-        std::task::ready!(timer.wait.as_mut().poll(cx));
+        // By the clock first: a task that has used up its turn finds every timer pending.
+        if self.runtime.clock.now() < timer.at {
+            std::task::ready!(timer.wait.as_mut().poll(cx));
+        }
         self.timer = None;
         self.host.sweep(self.runtime.clock.now());
         Poll::Ready(())
@@ -182,3 +198,5 @@ pub(crate) fn release<H: FlushHost>(host: &H, writer: Writer) {
 
 /// Calls end up to this much after their deadline; one sweep serves all that fall within it.
 const SWEEP_EVERY: Duration = Duration::from_millis(10);
+/// Writes between two looks at the deadlines.
+const WRITES_MAX: u8 = 32;

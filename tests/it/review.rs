@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use switchback::client::ClientConfig;
+use switchback::driver::{Clock, Runtime};
 use switchback::service::Fingerprint;
+use switchback::transport::Stream;
 use switchback::wire::Frame;
 use switchback::{Channel, Code, Cx, Disposition, Method, Server, ServerConfig, Stub};
+use tokio::io::AsyncWrite;
 
 use crate::raw::{Ask, Raw, response, table};
 use crate::support::{
@@ -331,4 +334,103 @@ async fn a_waiter_that_loses_its_room_keeps_its_newest_waker() {
     raw.request().await;
     settle().await;
     assert_eq!(new.0.load(Ordering::SeqCst), 1, "room once more");
+}
+
+/// A clock that a test sets; a wait is over when somebody looks after its time.
+#[derive(Clone)]
+struct SetClock {
+    start: std::time::Instant,
+    passed_ms: Arc<AtomicUsize>,
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> std::time::Instant {
+        let passed_ms = self.passed_ms.load(Ordering::SeqCst);
+        self.start + Duration::from_millis(passed_ms.try_into().unwrap())
+    }
+
+    fn sleep_until(&self, at: std::time::Instant) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let clock = self.clone();
+        Box::pin(std::future::poll_fn(move |_| match clock.now() >= at {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }))
+    }
+}
+
+/// Takes a millisecond for every write, and has another call ready by then.
+struct Busy<W> {
+    io: W,
+    passed_ms: Arc<AtomicUsize>,
+    next: Arc<Mutex<Option<Hook>>>,
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Busy<W> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.passed_ms.fetch_add(1, Ordering::SeqCst);
+        if let Some(next) = &*self.next.lock().unwrap() {
+            next();
+        }
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Notes when it was woken.
+struct WokenAt(Arc<AtomicUsize>, Mutex<Option<usize>>);
+
+impl Wake for WokenAt {
+    fn wake(self: Arc<Self>) {
+        self.1.lock().unwrap().get_or_insert(self.0.load(Ordering::SeqCst));
+    }
+}
+
+/// Deadlines pass while there is always something to write.
+#[tokio::test]
+async fn a_busy_flusher_ends_calls_in_time() {
+    let passed_ms = Arc::new(AtomicUsize::new(0));
+    let next = Arc::new(Mutex::new(None::<Hook>));
+    let tokio = Runtime::tokio();
+    let clock = SetClock { start: tokio.clock.now(), passed_ms: Arc::clone(&passed_ms) };
+    let runtime = Runtime { spawn: tokio.spawn, clock: Arc::new(clock) };
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let (reader, io) = tokio::io::split(ours);
+    let busy = Busy { io, passed_ms: Arc::clone(&passed_ms), next: Arc::clone(&next) };
+    let channel =
+        Channel::builder().runtime(runtime).stream(Stream::new(reader, busy, "mem")).unwrap();
+    let mut raw = Raw::new(theirs);
+    let table = table(&[("it.Echo/echo", &[1])]);
+    let greet = raw.greet_client(&table, 1024, 1 << 20);
+    tokio::join!(channel.ready(), greet).0.unwrap();
+
+    let calls = Mutex::new(Vec::new());
+    let its = channel.clone();
+    *next.lock().unwrap() = Some(Box::new(move || {
+        let mut calls = calls.lock().unwrap();
+        if calls.len() < 500 {
+            let mut call = Box::pin(its.call(echo_stub(), 7));
+            assert!(poll_once(call.as_mut(), Waker::noop()).is_pending());
+            calls.push(call);
+        }
+    }));
+    let begun_ms = passed_ms.load(Ordering::SeqCst);
+    let woken = Arc::new(WokenAt(Arc::clone(&passed_ms), Mutex::new(None)));
+    let call = channel.call(echo_stub(), 1).timeout(Duration::from_millis(50));
+    let mut call = pin!(call);
+    assert!(poll_once(call.as_mut(), &Waker::from(Arc::clone(&woken))).is_pending());
+    settle().await;
+    let after_ms = woken.1.lock().unwrap().expect("it was woken") - begun_ms;
+    assert!((50..=100).contains(&after_ms), "woken after {after_ms} ms");
+    *next.lock().unwrap() = None;
 }
