@@ -369,6 +369,11 @@ impl ClientShared {
         let before = ticket.and_then(|ticket| state.queue.leave(ticket));
         let offset = state.out.offset();
         let Some(opened) = state.proto.calls.open(deadline, offset, Some(waker.clone())) else {
+            // The next in the queue learns it too, and so on.
+            let next = state.next_waiters();
+            drop(state);
+            drop(before);
+            next.into_iter().for_each(Waker::wake);
             return Start::Ended(ErrorKind::IdsExhausted.into());
         };
         seal_frame(frame, opened.id);

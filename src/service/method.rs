@@ -62,7 +62,10 @@ impl Method {
         R: Payload,
         E: Payload,
     {
-        Self::try_new(name, version, move |cx, request| Ok(handler(cx, request)))
+        let handler = Arc::new(handler);
+        Self::try_new(name, version, move |cx, request| {
+            Ok(begun(Arc::clone(&handler), cx, request))
+        })
     }
 
     /// A method without an error of its own: what fails is a [`Status`].
@@ -73,11 +76,15 @@ impl Method {
         Q: Payload,
         R: Payload,
     {
-        Self::try_infallible(name, version, move |cx, request| Ok(handler(cx, request)))
+        let handler = Arc::new(handler);
+        Self::try_infallible(name, version, move |cx, request| {
+            Ok(begun(Arc::clone(&handler), cx, request))
+        })
     }
 
     /// Like [`Method::new`], for a handler that may refuse the request before it starts: the
-    /// caller is told that nothing was executed. For conversions between versions.
+    /// caller is told that nothing was executed. For conversions between versions: `start` itself
+    /// must not do the call's work, that is for the future it gives.
     pub fn try_new<Q, R, E, F, Fut>(name: &str, version: u16, start: F) -> Self
     where
         F: Fn(Cx, Q) -> Result<Fut, Refusal> + Send + Sync + 'static,
@@ -170,6 +177,16 @@ impl std::fmt::Debug for Method {
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
+}
+
+/// The handler's function is called with the first poll, not when the request is read: until then
+/// the call may be refused as not executed, and nothing of the user's has run.
+async fn begun<F, Fut, Q>(handler: Arc<F>, cx: Cx, request: Q) -> Fut::Output
+where
+    F: Fn(Cx, Q) -> Fut,
+    Fut: Future,
+{
+    handler(cx, request).await
 }
 
 /// A request was refused before its handler started: nothing was executed.

@@ -12,15 +12,16 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use switchback::client::ClientConfig;
 use switchback::driver::{Clock, Runtime};
-use switchback::service::Fingerprint;
+use switchback::service::{Fingerprint, Run};
 use switchback::transport::Stream;
-use switchback::wire::Frame;
-use switchback::{Channel, Code, Cx, Disposition, Method, Server, ServerConfig, Stub};
+use switchback::wire::{CallId, Frame, Kind, append_control};
+use switchback::{Channel, Code, Cx, Disposition, Method, Router, Server, ServerConfig, Stub};
 use tokio::io::AsyncWrite;
 
 use crate::raw::{Ask, Raw, response, table};
 use crate::support::{
-    Answer, Plain, assert_status, echo, echo_stub, leak, mem, plain, raw_server, run, settle,
+    Answer, Plain, assert_status, driven, echo, echo_stub, leak, mem, plain, raw_server, run,
+    settle,
 };
 
 /// A waker that counts.
@@ -433,4 +434,25 @@ async fn a_busy_flusher_ends_calls_in_time() {
     let after_ms = woken.1.lock().unwrap().expect("it was woken") - begun_ms;
     assert!((50..=100).contains(&after_ms), "woken after {after_ms} ms");
     *next.lock().unwrap() = None;
+}
+
+/// A handler's function has run when its call was taken back: that is not "not processed".
+#[tokio::test(start_paused = true)]
+async fn a_function_that_ran_was_executed() {
+    let ran = Arc::new(AtomicUsize::new(0));
+    let its = Arc::clone(&ran);
+    let method = Method::infallible("it.Echo/echo", 1, move |_cx: Cx, n: u64| {
+        its.fetch_add(1, Ordering::SeqCst);
+        async move { Answer::Ok(n) }
+    });
+    let router = Router::new().method(method.run(Run::Spawn));
+    let (mut raw, _handle, _served) = driven(router, &ServerConfig::default(), 65_536);
+    raw.greet_server().await;
+    let mut bytes = Ask::new(1, "it.Echo/echo").to_bytes();
+    append_control(&mut bytes, Kind::CANCEL, CallId(1), &[], &[]);
+    raw.write(&bytes).await;
+    let reply = raw.reply().await;
+    assert_eq!(reply.status, Code::CANCELLED);
+    let was_executed = reply.disposition != Disposition::NotProcessed;
+    assert!(was_executed || ran.load(Ordering::SeqCst) == 0, "{reply:?}");
 }
