@@ -64,7 +64,10 @@ impl Method {
     {
         let handler = Arc::new(handler);
         Self::try_new(name, version, move |cx, request| {
-            Ok(begun(Arc::clone(&handler), cx, request))
+            let handler = Arc::clone(&handler);
+            // The function is called with the first poll, not when the request is read: until
+            // then the call may be refused as not executed, and nothing of the user's has run.
+            Ok(async move { handler(cx, request).await })
         })
     }
 
@@ -78,7 +81,8 @@ impl Method {
     {
         let handler = Arc::new(handler);
         Self::try_infallible(name, version, move |cx, request| {
-            Ok(begun(Arc::clone(&handler), cx, request))
+            let handler = Arc::clone(&handler);
+            Ok(async move { handler(cx, request).await }) // As above.
         })
     }
 
@@ -177,16 +181,6 @@ impl std::fmt::Debug for Method {
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
-}
-
-/// The handler's function is called with the first poll, not when the request is read: until then
-/// the call may be refused as not executed, and nothing of the user's has run.
-async fn begun<F, Fut, Q>(handler: Arc<F>, cx: Cx, request: Q) -> Fut::Output
-where
-    F: Fn(Cx, Q) -> Fut,
-    Fut: Future,
-{
-    handler(cx, request).await
 }
 
 /// A request was refused before its handler started: nothing was executed.
