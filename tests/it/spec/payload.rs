@@ -128,42 +128,50 @@ macro_rules! from_digits {
 }
 
 from_digits!(u64, i64, u128, i128);
-from_json!(
-    bool,
-    u8,
-    i8,
-    u16,
-    i16,
-    u32,
-    i32,
-    f32,
-    f64,
-    char,
-    String,
-    (),
-    Option<u32>,
-    Vec<u16>,
-    Vec<Option<bool>>,
-    Vec<()>,
-    Vec<Vec<()>>,
-    (u8, String),
-    (u16,),
-    [u8; 4],
-    [u16; 0],
-    Item,
-    New,
-    Pair,
-    Empty,
-    NoFields,
-    Shapes,
-    Result<u8, String>,
-    Duration,
-    List,
-    Tree,
-    Chain,
-    Transfer,
-    Nothing,
-);
+/// The types whose JSON is serde's own, handed to another macro behind what it is given.
+macro_rules! json_types {
+    ($macro:ident, $($more:ty),* $(,)?) => {
+        $macro!(
+            $($more,)*
+            bool,
+            u8,
+            i8,
+            u16,
+            i16,
+            u32,
+            i32,
+            f32,
+            f64,
+            char,
+            String,
+            (),
+            Option<u32>,
+            Vec<u16>,
+            Vec<Option<bool>>,
+            Vec<()>,
+            Vec<Vec<()>>,
+            (u8, String),
+            (u16,),
+            [u8; 4],
+            [u16; 0],
+            Item,
+            New,
+            Pair,
+            Empty,
+            NoFields,
+            Shapes,
+            Result<u8, String>,
+            Duration,
+            List,
+            Tree,
+            Chain,
+            Transfer,
+            Nothing,
+        );
+    };
+}
+
+json_types!(from_json,);
 
 impl FromVector for Blob {
     fn from_vector(value: &Value) -> Self {
@@ -203,51 +211,12 @@ where
 }
 
 fn types() -> BTreeMap<String, Wire> {
-    macro_rules! types {
-        ($($type:ty),* $(,)?) => { BTreeMap::from([$(wire_of::<$type>()),*]) };
+    let mut types = BTreeMap::new();
+    macro_rules! add {
+        ($($type:ty),* $(,)?) => { $(types.extend([wire_of::<$type>()]);)* };
     }
-    types!(
-        bool,
-        u8,
-        i8,
-        u16,
-        i16,
-        u32,
-        i32,
-        u64,
-        i64,
-        u128,
-        i128,
-        f32,
-        f64,
-        char,
-        String,
-        Blob,
-        (),
-        Option<u32>,
-        Vec<u16>,
-        Vec<Option<bool>>,
-        Vec<()>,
-        Vec<Vec<()>>,
-        BTreeMap<String, u32>,
-        (u8, String),
-        (u16,),
-        [u8; 4],
-        [u16; 0],
-        Item,
-        New,
-        Pair,
-        Empty,
-        NoFields,
-        Shapes,
-        Result<u8, String>,
-        Duration,
-        List,
-        Tree,
-        Chain,
-        Transfer,
-        Nothing,
-    )
+    json_types!(add, u64, i64, u128, i128, Blob, BTreeMap<String, u32>);
+    types
 }
 
 /// Every golden payload, in both directions: integers (PL-2), the rest (PL-3), as codec 1 (PL-1).
