@@ -61,9 +61,14 @@ impl Channel {
         Call::new(Arc::clone(&self.0), stub, request)
     }
 
-    /// The build the server says it is; empty if there is no connection or it says nothing.
-    pub async fn server_build(&self) -> String {
-        self.driver().await.map(|driver| driver.server_build()).unwrap_or_default()
+    /// The build the server says it is; empty if it says nothing.
+    ///
+    /// # Errors
+    /// Why there is no connection to ask.
+    pub async fn server_build(&self) -> Result<String, Error> {
+        let driver = self.driver().await?;
+        driver.ready().await?;
+        Ok(driver.server_build())
     }
 
     /// Waits until there is a connection and the server has said what it serves.

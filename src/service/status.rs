@@ -340,3 +340,20 @@ impl<E: Error + 'static> Error for CallError<E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sending again is safe if nothing ran, or if running twice does no harm and nobody knows.
+    #[test]
+    fn a_disposition_decides_whether_a_retry_is_safe() {
+        let safe = |disposition| {
+            let status = Status::stamped(Code::UNAVAILABLE, disposition, "");
+            [status.is_retry_safe(false), status.is_retry_safe(true)]
+        };
+        assert_eq!(safe(Disposition::NotProcessed), [true, true]);
+        assert_eq!(safe(Disposition::Maybe), [false, true]);
+        assert_eq!(safe(Disposition::Processed), [false, false]);
+    }
+}

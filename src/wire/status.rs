@@ -86,12 +86,6 @@ impl Code {
     pub const fn has_payload(self) -> bool {
         matches!(self, Self::OK | Self::APP)
     }
-
-    /// Whether a handler may choose this code.
-    #[must_use]
-    pub const fn is_handlers(self) -> bool {
-        self.0 >= 32 && !self.is_local()
-    }
 }
 
 impl std::fmt::Display for Code {

@@ -196,7 +196,7 @@ async fn ca_10_the_handler_sees_who_calls_and_with_what() {
     assert_eq!(pairs, ["trace=\\x00\\xff", "b.c_d-1=", "trace=2"]);
     assert!(address.starts_with("127.0.0.1:"), "{address}");
     assert_eq!((build.as_str(), version, in_time), ("client 9", 3, true));
-    assert_eq!(channel.server_build().await, "server 7");
+    assert_eq!(channel.server_build().await.unwrap(), "server 7");
 }
 
 /// CA-9: the attempt reaches the handler, the other bits of its byte do no harm. Shown on the
