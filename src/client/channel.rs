@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use crate::client::connector::{Connector, Target, Wait};
+use crate::client::connector::{Connector, OneStream, Wait};
 use crate::client::{Call, ClientConfig};
 use crate::driver::{ClientDriver, Runtime};
 use crate::error::{Error, ErrorKind};
 use crate::service::{Codec, Stub};
-use crate::transport::Stream;
+use crate::transport::{Connect, Stream};
 
 /// A handle to a server. Clones share its connection; when the last of them and of their calls
 /// is gone, the connection is closed.
@@ -152,7 +152,7 @@ impl ChannelBuilder {
     pub fn lazy(self, address: &str) -> Result<Channel, Error> {
         let address = crate::transport::Address::parse(address)?;
         let insecure = self.insecure;
-        self.build(Target::Tcp { address, insecure })
+        self.transport(crate::transport::TcpConnector::new(address, insecure))
     }
 
     /// A channel over a stream that is connected already, an end of
@@ -164,13 +164,20 @@ impl ChannelBuilder {
     /// # Panics
     /// Outside of a tokio runtime, unless [`ChannelBuilder::runtime`] gave one.
     pub fn stream(self, stream: Stream) -> Result<Channel, Error> {
-        self.build(Target::Stream(std::sync::Mutex::new(Some(stream))))
+        self.transport(OneStream::new(stream))
     }
 
-    fn build(self, target: Target) -> Result<Channel, Error> {
+    /// A channel over a transport of one's own; it connects with its first call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoCodec`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, unless [`ChannelBuilder::runtime`] gave one.
+    pub fn transport(self, connector: impl Connect) -> Result<Channel, Error> {
         let codec = self.codec.or_else(|| Codec::built_in().into_iter().next());
         let codec = codec.ok_or(ErrorKind::NoCodec)?;
         let runtime = self.runtime.unwrap_or_else(Runtime::tokio);
-        Ok(Channel(Connector::new(target, self.config, codec, runtime)))
+        Ok(Channel(Connector::new(Box::new(connector), self.config, codec, runtime)))
     }
 }

@@ -8,6 +8,7 @@
 //! Invariants: at most one attempt at a time; an attempt has its own task, so that a caller who
 //! goes away does not take it along; table contents learned on one connection serve the next.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
@@ -16,19 +17,17 @@ use crate::driver::{ClientDriver, ClientSettings, Runtime};
 use crate::error::{Error, ErrorKind};
 use crate::proto::{ClientLimits, TableCache, Ticket, WaitQueue};
 use crate::service::Codec;
-use crate::transport::Stream;
+use crate::transport::{Connect, Stream};
 use crate::wire::VersionRange;
 
-/// Where connections come from.
-pub(crate) enum Target {
-    #[cfg(feature = "tcp")]
-    Tcp { address: crate::transport::Address, insecure: bool },
-    /// One stream, used once.
-    Stream(Mutex<Option<Stream>>),
+/// The transport of a single stream, used once.
+pub(crate) struct OneStream {
+    stream: Mutex<Option<Stream>>,
+    peer: String,
 }
 
 pub(crate) struct Connector {
-    target: Target,
+    target: Box<dyn Connect>,
     pub(crate) config: ClientConfig,
     pub(crate) codec: Codec,
     pub(crate) runtime: Runtime,
@@ -56,7 +55,7 @@ pub(crate) struct Wait {
 
 impl Connector {
     pub(crate) fn new(
-        target: Target,
+        target: Box<dyn Connect>,
         config: ClientConfig,
         codec: Codec,
         runtime: Runtime,
@@ -139,17 +138,7 @@ impl Connector {
     }
 
     async fn connect(&self) -> Result<ClientDriver, Error> {
-        let stream = match &self.target {
-            #[cfg(feature = "tcp")]
-            Target::Tcp { address, insecure } => {
-                let connect = crate::transport::connect_tcp(address, *insecure);
-                self.in_time(connect, &address.to_string()).await?
-            }
-            Target::Stream(stream) => {
-                let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
-                stream.ok_or(ErrorKind::StreamUsed)?
-            }
-        };
+        let stream = self.connect_in_time().await?;
         let limits = ClientLimits {
             versions: VersionRange::OURS,
             frame_bytes_max: self.config.frame_bytes_max,
@@ -166,22 +155,17 @@ impl Connector {
         Ok(ClientDriver::start(stream, &settings, cache, self.runtime.clone()))
     }
 
-    #[cfg(feature = "tcp")]
-    async fn in_time<T>(
-        &self,
-        work: impl Future<Output = Result<T, Error>>,
-        address: &str,
-    ) -> Result<T, Error> {
+    async fn connect_in_time(&self) -> Result<Stream, Error> {
         let after = self.config.connect_timeout;
         let mut timer = self.runtime.clock.sleep_until(self.runtime.after(after));
-        let mut work = std::pin::pin!(work);
+        let mut work = self.target.connect();
         std::future::poll_fn(|cx| {
             if let Poll::Ready(result) = work.as_mut().poll(cx) {
                 return Poll::Ready(result);
             }
-            let address = address.to_owned();
-            let late = || Err(ErrorKind::ConnectTimeout { address, after }.into());
-            timer.as_mut().poll(cx).map(|()| late())
+            std::task::ready!(timer.as_mut().poll(cx));
+            let address = self.target.address();
+            Poll::Ready(Err(ErrorKind::ConnectTimeout { address, after }.into()))
         })
         .await
     }
@@ -229,6 +213,24 @@ impl Drop for Attempt {
         if let Some(connector) = connector {
             connector.handle_attempt(Err(ErrorKind::ClosedHere.into()));
         }
+    }
+}
+
+impl OneStream {
+    pub(crate) fn new(stream: Stream) -> Self {
+        let peer = stream.peer().to_owned();
+        Self { stream: Mutex::new(Some(stream)), peer }
+    }
+}
+
+impl Connect for OneStream {
+    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send + '_>> {
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Box::pin(std::future::ready(stream.ok_or_else(|| ErrorKind::StreamUsed.into())))
+    }
+
+    fn address(&self) -> String {
+        self.peer.clone()
     }
 }
 

@@ -22,7 +22,7 @@ mod server_shared;
 mod signal;
 
 pub use client::{ClientDriver, ClientSettings};
-pub use runtime::{Clock, Runtime, Spawn, TokioRuntime};
+pub use runtime::{Clock, Random, Runtime, Spawn, TokioRuntime};
 pub use server::{ServerSettings, serve_stream};
 pub use server_shared::ConnectionHandle;
 

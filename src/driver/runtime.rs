@@ -2,9 +2,13 @@
 //!
 //! Invariant: nothing else in the crate spawns a task, reads a clock or sleeps.
 
+use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::util::splitmix64;
 
 /// Starts tasks.
 pub trait Spawn: Send + Sync {
@@ -24,19 +28,29 @@ pub trait Clock: Send + Sync {
     fn sleep_until(&self, at: Instant) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// Both seams in one handle.
+/// Draws random numbers, for jitter; not for secrets.
+pub trait Random: Send + Sync {
+    /// 64 bits, each value as likely as every other.
+    fn next_u64(&self) -> u64;
+}
+
+/// The seams in one handle.
 #[derive(Clone)]
 pub struct Runtime {
     /// Starts tasks.
     pub spawn: Arc<dyn Spawn>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// Draws random numbers.
+    pub random: Arc<dyn Random>,
 }
 
-/// Tokio's tasks and tokio's clock, which tests may pause.
-#[derive(Clone, Debug)]
+/// Tokio's tasks, tokio's clock, which tests may pause, and a seed from the system.
+#[derive(Debug)]
 pub struct TokioRuntime {
     handle: tokio::runtime::Handle,
+    seed: u64,
+    drawn: AtomicU64,
 }
 
 impl Runtime {
@@ -46,8 +60,13 @@ impl Runtime {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn tokio() -> Self {
-        let runtime = Arc::new(TokioRuntime { handle: tokio::runtime::Handle::current() });
-        Self { spawn: Arc::<TokioRuntime>::clone(&runtime), clock: runtime }
+        let handle = tokio::runtime::Handle::current();
+        // The standard library's own seed: one from the system per thread, another each time.
+        let seed = RandomState::new().hash_one(0_u8);
+        let drawn = AtomicU64::new(0);
+        let runtime = Arc::new(TokioRuntime { handle, seed, drawn });
+        let (spawn, clock) = (Arc::<TokioRuntime>::clone(&runtime), Arc::clone(&runtime));
+        Self { spawn, clock, random: runtime }
     }
 
     /// So long from now. Every setting may say "for ever", which no clock can add up.
@@ -79,6 +98,12 @@ impl Clock for TokioRuntime {
     fn sleep_until(&self, at: Instant) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         // Tokio's timers count whole milliseconds and may end within the one before.
         Box::pin(tokio::time::sleep_until(at.into()))
+    }
+}
+
+impl Random for TokioRuntime {
+    fn next_u64(&self) -> u64 {
+        splitmix64(self.seed, self.drawn.fetch_add(1, Ordering::Relaxed))
     }
 }
 

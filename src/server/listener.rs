@@ -5,7 +5,6 @@
 //! over.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -13,13 +12,13 @@ use std::time::Duration;
 use crate::driver::{ConnectionHandle, Runtime, ServerSettings, serve_stream};
 use crate::error::{Error, ErrorKind};
 use crate::server::ServerConfig;
+use crate::server::serving::Parts;
 use crate::service::{Dispatch, MethodStats};
-use crate::transport::{Stream, TcpAcceptor};
+use crate::transport::{Accept, Address, Stream};
 
 /// A server that is bound to an address.
-#[derive(Debug)]
 pub struct BoundServer {
-    acceptor: TcpAcceptor,
+    acceptor: Box<dyn Accept>,
     dispatch: Dispatch,
     settings: ServerSettings,
     config: ServerConfig,
@@ -48,27 +47,22 @@ struct Open {
 }
 
 impl BoundServer {
-    pub(crate) fn new(
-        acceptor: TcpAcceptor,
-        dispatch: Dispatch,
-        settings: ServerSettings,
-        config: ServerConfig,
-        runtime: Runtime,
-    ) -> Self {
+    pub(crate) fn new(acceptor: Box<dyn Accept>, parts: Parts) -> Self {
+        let Parts { dispatch, settings, config, runtime } = parts;
         let connections = Arc::new(Connections::default());
         Self { acceptor, dispatch, settings, config, runtime, connections }
     }
 
     /// The address that was bound, with the port the system chose.
     #[must_use]
-    pub const fn local_addr(&self) -> SocketAddr {
+    pub fn local_addr(&self) -> Address {
         self.acceptor.local_addr()
     }
 
     /// The address as clients take it: `tcp://127.0.0.1:7400`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("tcp://{}", self.local_addr())
+        self.local_addr().to_string()
     }
 
     /// A handle to the live methods: install, replace, retire, ceilings, counters.
@@ -140,6 +134,12 @@ impl BoundServer {
             let _remove = remove;
             served.await;
         }));
+    }
+}
+
+impl std::fmt::Debug for BoundServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BoundServer").field("url", &self.url()).finish_non_exhaustive()
     }
 }
 

@@ -3,9 +3,9 @@
 use crate::driver::{Runtime, ServerSettings, serve_stream};
 use crate::error::{Error, ErrorKind};
 use crate::proto::ServerLimits;
-use crate::server::ServerConfig;
+use crate::server::{BoundServer, ServerConfig};
 use crate::service::{Codec, Dispatch, Method, Router, Service};
-use crate::transport::Stream;
+use crate::transport::{Accept, Stream};
 use crate::wire::VersionRange;
 
 /// A server to be: add services, then bind.
@@ -30,6 +30,14 @@ pub struct Server {
     runtime: Option<Runtime>,
     #[cfg(feature = "tcp")]
     insecure: bool,
+}
+
+/// What a server is made of, whatever it listens to.
+pub(crate) struct Parts {
+    pub(crate) dispatch: Dispatch,
+    pub(crate) settings: ServerSettings,
+    pub(crate) config: ServerConfig,
+    pub(crate) runtime: Runtime,
 }
 
 impl Server {
@@ -90,12 +98,24 @@ impl Server {
     /// [`ErrorKind::AddressInUse`], [`ErrorKind::Bind`], [`ErrorKind::InsecureAddress`],
     /// [`ErrorKind::UnknownHost`], [`ErrorKind::Address`], [`ErrorKind::NoCodec`].
     #[cfg(feature = "tcp")]
-    pub async fn bind(self, address: &str) -> Result<crate::server::BoundServer, Error> {
+    pub async fn bind(self, address: &str) -> Result<BoundServer, Error> {
         let parsed = crate::transport::Address::parse(address)?;
         let insecure = self.insecure;
-        let (dispatch, settings, config, runtime) = self.into_parts()?;
+        // The methods first: who asks for what cannot be served must not hold the port.
+        let parts = self.into_parts()?;
         let acceptor = crate::transport::TcpAcceptor::bind(&parsed, insecure).await?;
-        Ok(crate::server::BoundServer::new(acceptor, dispatch, settings, config, runtime))
+        Ok(BoundServer::new(Box::new(acceptor), parts))
+    }
+
+    /// Listens with a transport of one's own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Route`], [`ErrorKind::NoCodec`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, unless [`Server::runtime`] gave one.
+    pub fn listen(self, acceptor: impl Accept) -> Result<BoundServer, Error> {
+        Ok(BoundServer::new(Box::new(acceptor), self.into_parts()?))
     }
 
     /// Serves one stream, an end of [`duplex`](crate::transport::duplex) say, until it ends.
@@ -110,12 +130,12 @@ impl Server {
         self,
         stream: Stream,
     ) -> Result<(Dispatch, impl Future<Output = Error> + Send), Error> {
-        let (dispatch, settings, _config, runtime) = self.into_parts()?;
+        let Parts { dispatch, settings, runtime, .. } = self.into_parts()?;
         let (_handle, served) = serve_stream(stream, settings, dispatch.clone(), runtime);
         Ok((dispatch, served))
     }
 
-    fn into_parts(self) -> Result<(Dispatch, ServerSettings, ServerConfig, Runtime), Error> {
+    fn into_parts(self) -> Result<Parts, Error> {
         let (config, dispatch) = (self.config, self.router.into_dispatch()?);
         let codecs: Vec<u8> = dispatch.codecs().iter().map(Codec::id).collect();
         if codecs.is_empty() {
@@ -134,6 +154,7 @@ impl Server {
             handshake_timeout: config.handshake_timeout,
             linger_timeout: config.linger_timeout,
         };
-        Ok((dispatch, settings, config, self.runtime.unwrap_or_else(Runtime::tokio)))
+        let runtime = self.runtime.unwrap_or_else(Runtime::tokio);
+        Ok(Parts { dispatch, settings, config, runtime })
     }
 }

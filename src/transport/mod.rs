@@ -5,6 +5,7 @@
 
 mod address;
 mod codec;
+mod endpoint;
 mod mem;
 mod stream;
 #[cfg(feature = "tcp")]
@@ -12,7 +13,8 @@ mod tcp;
 
 pub use address::Address;
 pub use codec::{CodecError, FrameCodec, OwnedFrame};
+pub use endpoint::{Accept, Connect};
 pub use mem::duplex;
 pub use stream::Stream;
 #[cfg(feature = "tcp")]
-pub use tcp::{TcpAcceptor, connect_tcp};
+pub use tcp::{TcpAcceptor, TcpConnector};

@@ -5,11 +5,19 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use crate::error::{Error, ErrorKind};
-use crate::transport::{Address, Stream};
+use crate::transport::{Accept, Address, Connect, Stream};
+
+/// Connects to one address.
+#[derive(Clone, Debug)]
+pub struct TcpConnector {
+    address: Address,
+    insecure: bool,
+}
 
 /// A listening socket.
 #[derive(Debug)]
@@ -18,15 +26,28 @@ pub struct TcpAcceptor {
     address: SocketAddr,
 }
 
+impl TcpConnector {
+    /// For an address; `insecure` allows plaintext to one that is not loopback.
+    #[must_use]
+    pub const fn new(address: Address, insecure: bool) -> Self {
+        Self { address, insecure }
+    }
+}
+
+impl Connect for TcpConnector {
+    /// Fails with [`ErrorKind::UnknownHost`], [`ErrorKind::InsecureAddress`],
+    /// [`ErrorKind::Refused`] and [`ErrorKind::Connect`].
+    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send + '_>> {
+        Box::pin(connect_tcp(&self.address, self.insecure))
+    }
+
+    fn address(&self) -> String {
+        self.address.to_string()
+    }
+}
+
 /// Connects; the addresses of a name are tried in turn.
-///
-/// # Errors
-/// [`ErrorKind::UnknownHost`], [`ErrorKind::InsecureAddress`], [`ErrorKind::Refused`],
-/// [`ErrorKind::Connect`].
-///
-/// # Cancellation
-/// Dropping the future leaves nothing behind.
-pub async fn connect_tcp(address: &Address, insecure: bool) -> Result<Stream, Error> {
+async fn connect_tcp(address: &Address, insecure: bool) -> Result<Stream, Error> {
     let mut last = None;
     for resolved in resolve(address, insecure).await? {
         match TcpStream::connect(resolved).await {
@@ -57,22 +78,19 @@ impl TcpAcceptor {
         Ok(Self { listener, address })
     }
 
-    /// The address that was bound, with the port the system chose.
-    #[must_use]
-    pub const fn local_addr(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Waits for the next connection.
-    ///
-    /// # Errors
-    /// The system's own; the listener is still good, whatever it says.
-    ///
-    /// # Cancellation
-    /// Safe: no connection is lost.
-    pub async fn accept(&self) -> io::Result<Stream> {
+    async fn next(&self) -> io::Result<Stream> {
         let (stream, peer) = self.listener.accept().await?;
         from_tcp(stream, peer)
+    }
+}
+
+impl Accept for TcpAcceptor {
+    fn accept(&self) -> Pin<Box<dyn Future<Output = io::Result<Stream>> + Send + '_>> {
+        Box::pin(self.next())
+    }
+
+    fn local_addr(&self) -> Address {
+        Address::Tcp { host: self.address.ip().to_string(), port: self.address.port() }
     }
 }
 

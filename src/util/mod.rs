@@ -3,6 +3,8 @@
 pub mod bugs;
 mod fnv;
 mod scope;
+mod splitmix;
 
 pub use fnv::{Fnv64, fnv64};
 pub use scope::{current_deadline, with_deadline};
+pub use splitmix::splitmix64;

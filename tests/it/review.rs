@@ -404,7 +404,7 @@ async fn a_busy_flusher_ends_calls_in_time() {
     let next = Arc::new(Mutex::new(None::<Hook>));
     let tokio = Runtime::tokio();
     let clock = SetClock { start: tokio.clock.now(), passed_ms: Arc::clone(&passed_ms) };
-    let runtime = Runtime { spawn: tokio.spawn, clock: Arc::new(clock) };
+    let runtime = Runtime { clock: Arc::new(clock), ..tokio };
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let (reader, io) = tokio::io::split(ours);
     let busy = Busy { io, passed_ms: Arc::clone(&passed_ms), next: Arc::clone(&next) };

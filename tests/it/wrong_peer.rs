@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use switchback::transport::Address;
 use switchback::{Channel, ClientConfig, Error, ErrorKind, Router, Server, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -158,7 +159,7 @@ async fn addresses_that_cannot_be_had_are_named() {
 async fn a_trusted_network_may_be_used() {
     let server = Server::new().method(echo()).insecure_plaintext();
     let bound = server.bind("tcp://0.0.0.0:0").await.unwrap();
-    let port = bound.local_addr().port();
+    let Address::Tcp { port, .. } = bound.local_addr() else { unreachable!("it is TCP") };
     let _server = crate::support::run(bound);
 
     let url = format!("tcp://0.0.0.0:{port}");

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use switchback::driver::{Clock, ConnectionHandle, Runtime, ServerSettings, serve_stream};
 use switchback::proto::ServerLimits;
 use switchback::service::DecodeLimits;
-use switchback::transport::{Address, TcpAcceptor};
+use switchback::transport::{Accept, Address, TcpAcceptor};
 use switchback::wire::{CloseReason, FRAME_BYTES_DEFAULT, VersionRange};
 use switchback::{CallError, Code, Cx, Dispatch, Error, ErrorKind, Method, Router, Run, Status};
 use tokio::sync::watch;
@@ -77,7 +77,7 @@ impl House {
         let dispatch = methods.fold(Router::new(), Router::method).into_dispatch().unwrap();
         let address = Address::parse("tcp://127.0.0.1:0").unwrap();
         let acceptor = TcpAcceptor::bind(&address, false).await.unwrap();
-        let address = format!("tcp://{}", acceptor.local_addr());
+        let address = acceptor.local_addr().to_string();
         let connections = Arc::new(Connections::default());
         let accepting =
             tokio::spawn(accept(acceptor, settings(calls_max), dispatch, Arc::clone(&connections)));
@@ -210,8 +210,8 @@ async fn accept(
     dispatch: Dispatch,
     connections: Arc<Connections>,
 ) {
-    let Runtime { spawn, clock } = Runtime::tokio();
-    let runtime = Runtime { spawn, clock: Arc::new(Watched(clock)) };
+    let Runtime { spawn, clock, random } = Runtime::tokio();
+    let runtime = Runtime { spawn, clock: Arc::new(Watched(clock)), random };
     loop {
         let stream = acceptor.accept().await.unwrap();
         let (handle, served) =

@@ -1,0 +1,30 @@
+//! Where connections come from: the seams between the crate and a transport.
+//!
+//! A transport is two traits and a [`Stream`]. TCP implements them here; tests, simulations and
+//! transports of the user's own implement them elsewhere, and everything above takes the same
+//! path over all of them.
+
+use std::io;
+use std::pin::Pin;
+
+use crate::error::Error;
+use crate::transport::{Address, Stream};
+
+/// Makes connections to one server.
+pub trait Connect: Send + Sync + 'static {
+    /// Makes a connection. Dropping the future gives the attempt up.
+    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send + '_>>;
+
+    /// The server's address, for errors.
+    fn address(&self) -> String;
+}
+
+/// Takes the connections of clients.
+pub trait Accept: Send + Sync + 'static {
+    /// Waits for the next connection. No error is the end: the next call may succeed. Dropping
+    /// the future loses no connection.
+    fn accept(&self) -> Pin<Box<dyn Future<Output = io::Result<Stream>> + Send + '_>>;
+
+    /// Where clients find it.
+    fn local_addr(&self) -> Address;
+}
