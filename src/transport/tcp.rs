@@ -80,7 +80,9 @@ impl TcpAcceptor {
 
     async fn next(&self) -> io::Result<Stream> {
         let (stream, peer) = self.listener.accept().await?;
-        from_tcp(stream, peer)
+        // What fails on a stream that was accepted is that stream's fault, not the listener's.
+        let gone = |error| io::Error::new(io::ErrorKind::ConnectionAborted, error);
+        from_tcp(stream, peer).map_err(gone)
     }
 }
 
@@ -97,7 +99,7 @@ impl Accept for TcpAcceptor {
 fn from_tcp(stream: TcpStream, peer: SocketAddr) -> io::Result<Stream> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
-    Ok(Stream::new(reader, writer, peer.to_string()))
+    Ok(Stream::new(reader, writer, peer.to_string()).with_ip(peer.ip()))
 }
 
 async fn resolve(address: &Address, insecure: bool) -> Result<Vec<SocketAddr>, Error> {
