@@ -30,7 +30,8 @@ impl Backoff {
             if self.unwaited < UNWAITED_MAX {
                 return Duration::ZERO;
             }
-            self.unwaited = 0; // A transport that does nothing but fail must not burn a core.
+            // A transport that does nothing but fail must burn no core and keep nobody from a turn.
+            self.unwaited = 0;
             return BACKOFF_MIN;
         }
         let wait = self.next.unwrap_or(BACKOFF_MIN);

@@ -117,9 +117,7 @@ impl BoundServer {
                     if let Some(unsaid) = log.admit(now) {
                         tracing::warn!(%error, ?wait, unsaid, "accept failed");
                     }
-                    if wait.is_zero() {
-                        yield_once().await; // Whatever the transport does, a shutdown is seen.
-                    } else {
+                    if !wait.is_zero() {
                         self.runtime.clock.sleep_until(now + wait).await;
                     }
                 }
@@ -189,17 +187,4 @@ impl Drop for CutOnDrop {
     fn drop(&mut self) {
         self.0.handles().iter().for_each(ConnectionHandle::abort);
     }
-}
-
-/// Lets other tasks run.
-async fn yield_once() {
-    let mut has_yielded = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut has_yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
