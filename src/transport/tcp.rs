@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Accept, Address, Connect, Stream};
@@ -73,7 +73,7 @@ impl TcpAcceptor {
                 _ => ErrorKind::Bind { address, error: error.to_string() },
             })
         };
-        let listener = TcpListener::bind(&resolved[..]).await.map_err(bind_error)?;
+        let listener = listen(&resolved).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         Ok(Self { listener, address })
     }
@@ -94,6 +94,27 @@ impl Accept for TcpAcceptor {
     fn local_addr(&self) -> Address {
         Address::Tcp { host: self.address.ip().to_string(), port: self.address.port() }
     }
+}
+
+/// Listens at the first of these that can be had.
+fn listen(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let listen = |address: &SocketAddr| {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A server that starts again must not wait for the connections of its former life. On
+        // Windows the same option would share the port.
+        #[cfg(not(windows))]
+        socket.set_reuseaddr(true)?;
+        socket.bind(*address)?;
+        socket.listen(BACKLOG)
+    };
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match listen(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 fn from_tcp(stream: TcpStream, peer: SocketAddr) -> io::Result<Stream> {
@@ -126,3 +147,8 @@ fn failed(address: &Address, error: &io::Error) -> Error {
         _ => ErrorKind::Connect { address, error: error.to_string() },
     })
 }
+
+/// Connections that wait to be accepted; the system may allow fewer. The standard library's 128
+/// are gone within milliseconds of a burst, and each client beyond waits a second and more before
+/// it tries again.
+const BACKLOG: u32 = 1024;

@@ -75,7 +75,8 @@ pub(crate) fn greeting() -> Vec<u8> {
     [&PREFACE[..], &hello_of(b"attack")].concat()
 }
 
-/// A server's first bytes, to a client whose first bytes were `client`: HELLO_ACK and TABLE.
+/// A server's first bytes, to a client whose first bytes were `client`: HELLO_ACK, and TABLE unless
+/// the client holds it (RT-4).
 pub(crate) fn welcome(client: &[u8], methods: &[&str]) -> Vec<u8> {
     let mut rows: Vec<u32> = methods.iter().map(|name| crc(name.as_bytes())).collect();
     rows.sort_unstable();
@@ -97,7 +98,8 @@ pub(crate) fn welcome(client: &[u8], methods: &[&str]) -> Vec<u8> {
     let ack = Shape { ext: &ext, ..Shape::of(HELLO_ACK) }.to_bytes();
     let payload = [&hash[..], &table].concat();
     let table = Shape { payload: &payload, ..Shape::of(TABLE) }.to_bytes();
-    [&PREFACE[..], &ack, &table].concat()
+    let is_known = client.windows(hash.len()).any(|bytes| bytes == hash);
+    [&PREFACE[..], &ack, if is_known { &[] } else { &table }].concat()
 }
 
 /// The fixed fields of a REQUEST in version 1, in bincode, with a minute of time.
@@ -165,17 +167,19 @@ pub(crate) fn text(len: usize) -> Vec<u8> {
 pub(crate) fn crc(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            let (mut sum, mut bit) = (byte as u32, 0);
+        let mut byte = 0_u8;
+        loop {
+            let (mut sum, mut bit) = (u32::from_be_bytes([0, 0, 0, byte]), 0);
             while bit < 8 {
                 sum = (sum >> 1) ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 };
                 bit += 1;
             }
-            table[byte] = sum;
+            table[byte as usize] = sum;
+            if byte == u8::MAX {
+                break table;
+            }
             byte += 1;
         }
-        table
     };
     let add = |sum: u32, byte: &u8| (sum >> 8) ^ TABLE[usize::from(sum.to_le_bytes()[0] ^ byte)];
     !bytes.iter().fold(!0, add)

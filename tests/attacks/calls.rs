@@ -119,9 +119,9 @@ fn a14_call_ids() {
     attack_server(row, |_, to| {
         let start = now();
         let ask = |call| request(call, ECHO, &[7]);
-        let held = request(5, HOLD, &text(1));
+        let held = |call| request(call, HOLD, &text(1));
         let scripts = [
-            [held.clone(), request(5, HOLD, &text(1))].concat(),
+            [held(5), held(5)].concat(),
             [ask(5), ask(5)].concat(),
             [ask(5), ask(3)].concat(),
             [ask(u32::MAX), ask(1)].concat(),

@@ -2,13 +2,19 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use switchback::wire::CloseReason;
 use tokio::net::TcpSocket;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::bytes::{CLOSE, HEAD_BYTES, PREFACE, greeting, welcome};
 use crate::time::now;
+
+/// The standard library cannot bind before it connects.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_all().build().unwrap());
 
 /// The attacker's end of a connection.
 pub(crate) struct Raw {
@@ -43,9 +49,7 @@ impl Raw {
 
     /// To a server, from 127.0.0.`from`.
     pub(crate) fn connect(to: SocketAddr, from: u8) -> io::Result<Self> {
-        // The standard library cannot bind before it connects.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let stream = runtime.block_on(async {
+        let stream = RUNTIME.block_on(async {
             let socket = TcpSocket::new_v4()?;
             socket.bind((Ipv4Addr::new(127, 0, 0, from), 0).into())?;
             socket.connect(to).await?.into_std()
@@ -65,12 +69,8 @@ impl Raw {
     /// Reads what a server says first.
     pub(crate) fn read_greeting(&mut self) -> io::Result<()> {
         let until = now() + SOON;
-        self.fill(PREFACE.len(), until)?;
-        self.unread.drain(..PREFACE.len());
-        for _ in 0..2 {
-            self.next(until)?;
-        }
-        Ok(())
+        self.next(until)?;
+        self.next(until).map(drop)
     }
 
     /// As a server: answers a client's HELLO.
@@ -102,9 +102,14 @@ impl Raw {
         Ok(at)
     }
 
-    /// The next frame; an error at the end of the stream, or when it is too late.
+    /// The next frame, a preface before it aside; an error at the end of the stream, or when it
+    /// is too late.
     pub(crate) fn next(&mut self, until: Instant) -> io::Result<Seen> {
         self.fill(HEAD_BYTES, until)?;
+        if self.unread.starts_with(&PREFACE) {
+            self.unread.drain(..PREFACE.len());
+            self.fill(HEAD_BYTES, until)?;
+        }
         let body_len = word(&self.unread) as usize;
         self.fill(HEAD_BYTES + body_len, until)?;
         let bytes: Vec<u8> = self.unread.drain(..HEAD_BYTES + body_len).collect();

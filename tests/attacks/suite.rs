@@ -103,13 +103,15 @@ pub(crate) fn attack_server_with(
     let still = victim.take();
     victim.stop();
     let harm = Harm { errors: harm.errors + still.errors, ..harm };
-    finish(row, outcome, &mut server, (&before, &after), (&idle, &harm));
+    let connections = server.numbers("stats")["accepted"];
+    finish(row, outcome, (&mut server, connections), (&before, &after), (&idle, &harm));
 }
 
 /// A server that attacks a client. The client's victim calls a healthy server.
 pub(crate) struct Evil {
     pub(crate) client: Process,
     listener: TcpListener,
+    connections: u64,
 }
 
 impl Evil {
@@ -118,6 +120,7 @@ impl Evil {
         self.client.ask(&format!("calls {count} {timeout_ms} {bytes}"));
         let mut raw = Raw::of(self.listener.accept().unwrap().0).unwrap();
         raw.welcome(&[ECHO]).unwrap();
+        self.connections += 1;
         raw
     }
 
@@ -151,15 +154,15 @@ pub(crate) fn attack_client(row: Row, attack: impl FnOnce(&mut Evil) -> Outcome)
     pause(IDLE);
     let idle = harm(&mut client);
     let before = Before::new(&mut client);
-    let mut evil = Evil { client, listener };
+    let mut evil = Evil { client, listener, connections: 0 };
     let outcome = attack(&mut evil);
     before.last();
-    let Evil { mut client, .. } = evil;
+    let Evil { mut client, connections, .. } = evil;
     let harmed = harm(&mut client);
     let after = before.settle(&mut client);
     let still = harm(&mut client);
     let harmed = Harm { errors: harmed.errors + still.errors, ..harmed };
-    finish(row, outcome, &mut client, (&before, &after), (&idle, &harmed));
+    finish(row, outcome, (&mut client, connections + 1), (&before, &after), (&idle, &harmed));
 }
 
 fn harm(client: &mut Process) -> Harm {
@@ -229,15 +232,13 @@ impl Before {
 fn finish(
     row: Row,
     mut outcome: Outcome,
-    process: &mut Process,
+    (process, connections): (&mut Process, u64),
     (before, after): (&Before, &After),
     (idle, harm): (&Harm, &Harm),
 ) {
     let growth_kib = after.peak_kib.saturating_sub(before.figures.peak_kib);
     let p99_max = (idle.p99 * 5).max(Duration::from_millis(50));
     let wants = format!("saw {}, wanted {}", outcome.saw, row.wants);
-    let accepted = process.is_alive().then(|| process.numbers("stats"));
-    let accepted = accepted.and_then(|stats| stats.get("accepted").copied()).unwrap_or(1);
     outcome = outcome
         .check(process.is_alive(), "the process ended")
         .check(growth_kib <= row.growth_kib_max, "memory grew too much")
@@ -248,7 +249,7 @@ fn finish(
     if outcome.saw != row.wants {
         outcome.faults.insert(0, wants);
     }
-    let (lines, log) = judge_log(&process.log(), after.lasted, accepted);
+    let (lines, log) = judge_log(&process.log(), after.lasted, connections);
     outcome.faults.extend(log);
     let Outcome { saw, after: when, note, faults } = outcome;
     let verdict = match (row.awaiting, faults.is_empty()) {
