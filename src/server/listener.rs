@@ -13,10 +13,10 @@ use crate::error::{Error, ErrorKind};
 use crate::server::ServerConfig;
 use crate::server::accept_errors::Backoff;
 use crate::server::connections::{Connections, ListenerHandle, Refusal};
-use crate::server::log_limit::LogLimit;
 use crate::server::serving::Parts;
 use crate::service::{Dispatch, MethodStats};
 use crate::transport::{Accept, Address, Stream};
+use crate::util::LogLimit;
 
 /// A server that is bound to an address.
 pub struct BoundServer {

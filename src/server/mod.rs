@@ -4,7 +4,6 @@ mod accept_errors;
 mod config;
 mod connections;
 mod listener;
-mod log_limit;
 mod serving;
 
 pub use config::ServerConfig;

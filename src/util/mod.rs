@@ -2,9 +2,11 @@
 
 pub mod bugs;
 mod fnv;
+mod log_limit;
 mod scope;
 mod splitmix;
 
 pub use fnv::{Fnv64, fnv64};
+pub(crate) use log_limit::LogLimit;
 pub use scope::{current_deadline, with_deadline};
 pub use splitmix::splitmix64;

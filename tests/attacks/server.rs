@@ -204,7 +204,7 @@ fn is_ended(raw: &Raw) -> bool {
 fn a8_answers_that_are_not_read() {
     let row = Row {
         growth_kib_max: 16 * 1536,
-        awaiting: Some("SLOW_CONSUMER"),
+        awaiting: Some("SLOW_CONSUMER, and turns that are fair beside answers of 1 MiB"),
         scaled: "100 answers on 16 connections for 10,000 on 64",
         ..Row::new("A8", "answers of 1 MiB, unread", "all closed")
     };

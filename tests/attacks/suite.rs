@@ -5,6 +5,10 @@
 //! idle time or 50 ms, descriptors, threads and tasks are back within 5 s, no panic, and a log
 //! that is short, escaped and bounded.
 //!
+//! A line reads: id, attack, verdict, what was seen and when, memory taken of what is allowed, the
+//! victim (p99 during the attack and idle), what is left after and was before, cost, scale, notes,
+//! faults.
+//!
 //! A row that waits for a defence is run and measured like every other, and says so. When it
 //! passes all the same, its test fails until the mark is taken off.
 
@@ -258,27 +262,21 @@ fn finish(
         (Some(what), false) => format!("AWAITING {what}"),
         (Some(what), true) => format!("FAIL: passes, no longer awaiting {what}"),
     };
+    let (was, is) = (before, after);
+    let victim =
+        format!("{}/{} failed, p99 {:.1?}/{:.1?}", harm.errors, harm.calls, harm.p99, idle.p99);
+    let back = format!("fds {}/{}", is.figures.fds, was.figures.fds)
+        + &format!(" threads {}/{}", is.figures.threads, was.figures.threads)
+        + &format!(" tasks {}/{}", is.tasks, was.tasks);
+    let cost = format!("cpu {:.1?} of {:.1?}, {lines} log lines", is.cpu, is.lasted);
+    let scaled = if row.scaled.is_empty() { "as in the catalogue" } else { row.scaled };
     let line = format!(
-        "{:<5}| {} | {verdict} | {saw} after {when:.1?} | +{growth_kib} of {} KiB | victim {} of {} \
-         failed, p99 {:.1?} (idle {:.1?}) | fds {}/{} threads {}/{} tasks {}/{} | cpu {:.1?} of \
-         {:.1?}, {lines} log lines | {note}{}{}\n",
+        "{:<4} | {} | {verdict} | {saw} after {when:.1?} | +{growth_kib}/{} KiB | {victim} | {back} \
+         | {cost} | {scaled} | {note} | {}\n",
         row.id,
         row.what,
         row.growth_kib_max,
-        harm.errors,
-        harm.calls,
-        harm.p99,
-        idle.p99,
-        after.figures.fds,
-        before.figures.fds,
-        after.figures.threads,
-        before.figures.threads,
-        after.tasks,
-        before.tasks,
-        after.cpu,
-        after.lasted,
-        if row.scaled.is_empty() { String::new() } else { format!(" [scaled: {}]", row.scaled) },
-        if faults.is_empty() { String::new() } else { format!(" | {}", faults.join("; ")) },
+        faults.join("; "),
     );
     // Not by the macros, which the harness keeps to itself: the table is the suite's result.
     std::io::stderr().write_all(line.as_bytes()).unwrap();
