@@ -271,8 +271,8 @@ fn finish(
     let cost = format!("cpu {:.1?} of {:.1?}, {lines} log lines", is.cpu, is.lasted);
     let scaled = if row.scaled.is_empty() { "as in the catalogue" } else { row.scaled };
     let line = format!(
-        "{:<4} | {} | {verdict} | {saw} after {when:.1?} | +{growth_kib}/{} KiB | {victim} | {back} \
-         | {cost} | {scaled} | {note} | {}\n",
+        "{:<4} | {} | {verdict} | {saw} after {when:.1?} | +{growth_kib}/{} KiB | {victim} | \
+         {back} | {cost} | {scaled} | {note} | {}\n",
         row.id,
         row.what,
         row.growth_kib_max,
