@@ -13,7 +13,7 @@
 //! passes all the same, its test fails until the mark is taken off.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -122,10 +122,26 @@ impl Evil {
     /// Has the client make calls, and answers its hello.
     pub(crate) fn calls(&mut self, count: usize, timeout_ms: usize, bytes: usize) -> Raw {
         self.client.ask(&format!("calls {count} {timeout_ms} {bytes}"));
-        let mut raw = Raw::of(self.listener.accept().unwrap().0).unwrap();
+        let mut raw = Raw::of(self.accept()).unwrap();
         raw.welcome(&[ECHO]).unwrap();
         self.connections += 1;
         raw
+    }
+
+    /// The client's next connection; it makes none while one that it should have closed is open.
+    fn accept(&self) -> TcpStream {
+        let until = now() + BACK;
+        self.listener.set_nonblocking(true).unwrap();
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).unwrap();
+                    return stream;
+                }
+                Err(error) => assert!(now() < until, "no new connection: {error}"),
+            }
+            pause(Duration::from_millis(1));
+        }
     }
 
     /// [`Evil::calls`]: a single one, and its id.
