@@ -193,23 +193,23 @@ fn a24_texts_of_handlers_in_the_log() {
 fn a25_ids_that_collide() {
     let row = Row {
         growth_kib_max: 8 * 1024,
-        scaled: "10 times 1,000 ids for 100,000",
+        scaled: "30 times 300 ids for 100,000",
         ..Row::new("A25", "ids that differ in their high bits only", "open")
     };
     attack_server(row, |server, to| {
         let start = now();
         let cost = |step: u32| {
             let before = server.figures().cpu_ns;
-            for _ in 0..10 {
+            for _ in 0..30 {
                 let mut raw = Raw::greeted(to, 3).unwrap();
                 let ask = |n| request(n * step + 1, SLEEP, &number(60_000));
-                raw.write(&(0..1000).flat_map(ask).collect::<Vec<u8>>()).unwrap();
-                raw.write(&request(1000 * step + 1, ECHO, &[7])).unwrap();
+                raw.write(&(0..300).flat_map(ask).collect::<Vec<u8>>()).unwrap();
+                raw.write(&request(300 * step + 1, ECHO, &[7])).unwrap();
                 raw.reply().unwrap();
             }
             Duration::from_nanos(server.figures().cpu_ns - before)
         };
-        let (even, colliding) = (cost(2), cost(1 << 21));
+        let (even, colliding) = (cost(2), cost(1 << 23));
         Outcome::new("open", start)
             .note(format!("{even:.1?} of cpu in order, {colliding:.1?} colliding"))
             .check(colliding < 3 * even, "colliding ids cost more")

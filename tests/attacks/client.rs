@@ -238,6 +238,9 @@ fn a26_kinds_and_flags() {
         let (mut raw, _) = evil.call();
         for kind in 0..=0xff {
             for (flags, payload) in [(0, &b""[..]), (0x0f, b"x"), (0x10, b"")] {
+                if wrong.len() == 3 {
+                    break; // Enough is known; each may take seconds.
+                }
                 let wanted = judged(kind, flags, payload.len());
                 raw.write(&Shape { flags, payload, ..Shape::of(kind) }.to_bytes()).unwrap();
                 let saw = probe(&mut raw, wanted.is_none());

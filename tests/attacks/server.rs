@@ -357,6 +357,9 @@ fn a26_kinds_and_flags() {
             for (flags, payload) in
                 [(0, &b""[..]), (0, b"x"), (0x0f, b""), (0x0f, b"x"), (0x10, b""), (0x10, b"x")]
             {
+                if wrong.len() == 3 {
+                    break; // Enough is known; each may take seconds.
+                }
                 let wanted = judged(kind, flags, payload.len());
                 let frame = Shape { flags, payload, ..Shape::of(kind) }.to_bytes();
                 raw.write(&frame).unwrap();
