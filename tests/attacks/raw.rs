@@ -10,7 +10,7 @@ use tokio::net::TcpSocket;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::bytes::{CLOSE, HEAD_BYTES, PREFACE, greeting, welcome};
-use crate::time::now;
+use crate::time::{now, pause};
 
 /// The standard library cannot bind before it connects.
 static RUNTIME: LazyLock<Runtime> =
@@ -86,6 +86,16 @@ impl Raw {
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
+    }
+
+    /// Writes in small pieces, slowly enough for each to be read by itself: pieces that arrive
+    /// together hide what looking at all of them again would cost.
+    pub(crate) fn dribble(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for piece in bytes.chunks(512) {
+            self.stream.write_all(piece)?;
+            pause(Duration::from_micros(400));
+        }
+        Ok(())
     }
 
     /// Writes until the other side takes no more for a while; says how many bytes it took.

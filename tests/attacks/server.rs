@@ -393,25 +393,24 @@ fn probe(raw: &mut Raw, pings: bool) -> Option<String> {
 }
 
 #[test]
-fn a28_a_frame_of_single_bytes() {
+fn a28_a_frame_in_small_pieces() {
     let row = Row {
-        scaled: "256 KiB for 4 MiB",
-        ..Row::new("A28", "a frame of 256 KiB, a byte at a time", "open")
+        scaled: "2 MiB for 4 MiB, 512 bytes for 1",
+        growth_kib_max: 8 * 1024,
+        ..Row::new("A28", "a frame of 2 MiB, 512 bytes at a time", "open")
     };
     attack_server(row, |server, to| {
         let (start, mut raw) = (now(), Raw::greeted(to, 3).unwrap());
         let mut dribble = |call: u32, len: usize| {
             let before = server.figures().cpu_ns;
-            for byte in request(call, ECHO, &text(len)) {
-                raw.write(&[byte]).unwrap();
-            }
+            raw.dribble(&request(call, ECHO, &text(len))).unwrap();
             let reply = raw.reply().unwrap();
             assert_eq!(reply, (call, 8, 0), "read to its end, and no number");
             (server.figures().cpu_ns - before) / len as u64
         };
-        let (small, large) = (dribble(1, 64 * 1024), dribble(3, 256 * 1024));
+        let (small, large) = (dribble(1, 64 * 1024), dribble(3, 2 * 1024 * 1024));
         Outcome::new(raw.end(Duration::ZERO), start)
-            .note(format!("{small} ns of cpu for each byte of 64 KiB, {large} of 256 KiB"))
+            .note(format!("{small} ns of cpu for each byte of 64 KiB, {large} of 2 MiB"))
             .check(large < 3 * small, "the work grows faster than the bytes")
     });
 }
