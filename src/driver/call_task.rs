@@ -10,21 +10,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Instant;
 
 use crate::driver::scratch::with_answer;
-use crate::driver::server_shared::ServerShared;
+use crate::driver::server_shared::{ServerShared, Turn};
 use crate::proto::PendingEnd;
 use crate::service::{Entry, Outcome, Reply, Respond, Status, Tally, append_status};
 use crate::util::bugs::{Bug, is_seeded};
-use crate::util::with_deadline;
+use crate::util::{Scope, with_scope};
 use crate::wire::{CallId, Code, Disposition};
 
 pub(crate) struct CallTask {
     pub(crate) shared: Arc<ServerShared>,
     pub(crate) entry: Arc<Entry>,
     pub(crate) id: CallId,
-    pub(crate) deadline: Instant,
+    pub(crate) scope: Scope,
     /// Gone when it has ended.
     pub(crate) call: Option<Pin<Box<dyn Respond>>>,
     pub(crate) has_started: bool,
@@ -39,20 +38,26 @@ pub(crate) enum Polled {
 
 impl CallTask {
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let end = self.shared.poll_end(self.id, cx.waker());
+        let Turn { end, must_wait } = self.shared.poll_end(self.id, cx.waker());
         if !self.has_started {
             let clock = &self.shared.runtime.clock;
-            let is_late = !is_seeded(Bug::LateStart) && clock.now() >= self.deadline;
+            let is_late = !is_seeded(Bug::LateStart) && clock.now() >= self.scope.deadline;
             let end = end.or_else(|| is_late.then_some(PendingEnd::Expired));
             if let Some(end) = end {
                 self.give_up(end, Disposition::NotProcessed);
                 return Poll::Ready(());
+            }
+            if must_wait {
+                return Poll::Pending; // Woken when there is room.
             }
             self.has_started = true;
             self.entry.counters.add(Tally { started: 1, ..Tally::default() });
         } else if let Some(end) = end.filter(|_| self.entry.method.cancellable) {
             self.give_up(end, Disposition::Maybe);
             return Poll::Ready(());
+        }
+        if must_wait {
+            return Poll::Pending;
         }
         self.poll_call(cx)
     }
@@ -63,7 +68,7 @@ impl CallTask {
             let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
             let mut reply = Reply { out: &mut *out, call: self.id, frame_bytes_max };
             let mut tally = Tally::default();
-            match poll_handler(call.as_mut(), self.deadline, cx, &mut reply) {
+            match poll_handler(call.as_mut(), self.scope, cx, &mut reply) {
                 Polled::Pending => return Poll::Pending,
                 Polled::Ended(outcome) => tally.ended(outcome),
                 Polled::Panicked => tally.ended(Outcome::Failed),
@@ -149,13 +154,13 @@ pub(crate) fn drop_handler(call: Option<Pin<Box<dyn Respond>>>) {
 /// Polls a handler once. A panic costs this call only, and is answered.
 pub(crate) fn poll_handler(
     call: Pin<&mut dyn Respond>,
-    deadline: Instant,
+    scope: Scope,
     cx: &mut Context<'_>,
     reply: &mut Reply<'_>,
 ) -> Polled {
     let start = reply.out.len();
     let polled =
-        catch_unwind(AssertUnwindSafe(|| with_deadline(deadline, || call.poll_respond(cx, reply))));
+        catch_unwind(AssertUnwindSafe(|| with_scope(scope, || call.poll_respond(cx, reply))));
     match polled {
         Ok(Poll::Pending) => Polled::Pending,
         Ok(Poll::Ready(outcome)) => Polled::Ended(outcome),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use crate::driver::{ConnectionHandle, Runtime, ServerSettings, serve_stream};
+use crate::driver::{ConnectionHandle, Runtime, ServerSettings, ServerTotals, serve_stream};
 use crate::error::{Error, ErrorKind};
 use crate::server::ServerConfig;
 use crate::server::serving::Parts;
@@ -75,6 +75,12 @@ impl BoundServer {
     #[must_use]
     pub fn stats(&self) -> Vec<MethodStats> {
         self.dispatch.stats()
+    }
+
+    /// What is in flight on all connections, and how connections ended; to be read at any time.
+    #[must_use]
+    pub fn totals(&self) -> Arc<ServerTotals> {
+        Arc::clone(&self.settings.totals)
     }
 
     /// Serves until `shutdown` is ready, then drains: nothing is accepted any more, new calls are

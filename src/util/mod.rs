@@ -6,5 +6,5 @@ mod scope;
 mod splitmix;
 
 pub use fnv::{Fnv64, fnv64};
-pub use scope::{current_deadline, with_deadline};
+pub use scope::{Scope, current_scope, with_scope};
 pub use splitmix::splitmix64;
