@@ -32,5 +32,6 @@ mod support;
 mod tiers;
 mod transport;
 mod unary;
+mod unexpected;
 mod versions;
 mod wrong_peer;
