@@ -13,6 +13,8 @@ from unexpected import (
 CRITICAL = wire.tlv(0x8001, b"")
 ONLY_CLIENTS = "only clients send it: UX-150"
 ONLY_SERVERS = "only servers send it: UX-150"
+NO_CANCEL = "only clients send it: UX-151"
+NO_TABLE = "only servers send it: UX-154, UX-155"
 HELD = ["ux.Echo/hold"]
 UNKNOWN = wire.method_id("ux.Echo/nobody")
 FINGERPRINT = fold(TEXT)
@@ -137,23 +139,23 @@ def cancels():
     ended = expect("RESPONSE", call=1, status="CANCELLED", payload="")
     return [
         (361, "a CANCEL before any REQUEST", "CA-12", s_close("PROTOCOL", cancel(1)),
-         ONLY_CLIENTS),
+         NO_CANCEL),
         (362, "a CANCEL above the highest id", "CA-12",
-         s_close("PROTOCOL", ask(1), served(1), cancel(3), last_call=1), ONLY_CLIENTS),
+         s_close("PROTOCOL", ask(1), served(1), cancel(3), last_call=1), NO_CANCEL),
         (363, "a CANCEL for a call that was answered", "CA-12",
-         s_open(ask(1), served(1), cancel(1)), ONLY_CLIENTS),
+         s_open(ask(1), served(1), cancel(1)), NO_CANCEL),
         (364, "a CANCEL for a call that was refused", "CA-12",
-         s_open(ask(1, UNKNOWN), refused(1, "UNKNOWN_METHOD"), cancel(1)), ONLY_CLIENTS),
+         s_open(ask(1, UNKNOWN), refused(1, "UNKNOWN_METHOD"), cancel(1)), NO_CANCEL),
         (365, "a CANCEL for an id in a gap", "CA-12",
-         s_open(ask(9), served(9), cancel(3)), ONLY_CLIENTS),
+         s_open(ask(9), served(9), cancel(3)), NO_CANCEL),
         (366, "a CANCEL for a call that runs", "CA-12",
-         s_open(ask(1, HOLD), cancel(1), ended, needs=HELD), ONLY_CLIENTS),
+         s_open(ask(1, HOLD), cancel(1), ended, needs=HELD), NO_CANCEL),
         (367, "a CANCEL twice for a call that runs", "CA-12 CA-2",
          s_open(ask(1, HOLD), cancel(1) + cancel(1), ended, cancel(1), needs=HELD),
-         ONLY_CLIENTS),
+         NO_CANCEL),
         (368, "a CANCEL with a TLV that is not known", "FR-10",
          s_open(ask(1, HOLD), cancel(1, ext=wire.tlv(5, b"why")), ended, needs=HELD),
-         ONLY_CLIENTS),
+         NO_CANCEL),
     ]
 
 
@@ -354,12 +356,12 @@ def ends():
 
 def tables():
     def bad(number, name, payload, reason="MALFORMED", rule="RT-3"):
-        return (number, name, rule, ONLY_SERVERS,
+        return (number, name, rule, NO_TABLE,
                 c_close(reason, hello_ack(k5=payload[:8].ljust(8, b"\0").hex()),
                         table_frame(payload), begin="greeted"))
 
     def bad_update(number, name, payload, reason="MALFORMED", rule="RT-3 RT-5"):
-        return (number, name, rule, ONLY_SERVERS,
+        return (number, name, rule, NO_TABLE,
                 c_close(reason, table_frame(payload, "TABLE_UPDATE")))
     echo, nobody = row_of(ECHO, [1]), row_of(UNKNOWN, [1])
     rows = sorted([echo, nobody])
@@ -370,11 +372,11 @@ def tables():
     def update(changed, after):
         return table_of(after)[:8] + table_of(changed)[8:]
     return [
-        (501, "a table whose hash is not that of its bytes", "RT-4", ONLY_SERVERS,
+        (501, "a table whose hash is not that of its bytes", "RT-4", NO_TABLE,
          c_close("TABLE", hello_ack(k5=wrong[:8].hex()), table_frame(wrong), begin="greeted")),
-        (502, "a table that HELLO_ACK did not name", "RT-4", ONLY_SERVERS,
+        (502, "a table that HELLO_ACK did not name", "RT-4", NO_TABLE,
          c_close("TABLE", table_frame(other), begin="acked")),
-        (503, "a second TABLE", "RT-4 FR-12", ONLY_SERVERS, c_close("PROTOCOL", table_frame())),
+        (503, "a second TABLE", "RT-4 FR-12", NO_TABLE, c_close("PROTOCOL", table_frame())),
         bad(504, "an empty payload", b""),
         bad(505, "nine bytes", TABLE[:9]),
         bad(506, "a table that is cut", TABLE[:-1]),
@@ -389,9 +391,9 @@ def tables():
         bad(515, "a version twice", table_of([row_of(ECHO, [1, 1])])),
         bad(516, "methods that descend", table_of(rows[::-1])),
         bad(517, "a method twice", table_of([echo, echo])),
-        (520, "TABLE_UPDATE whose hash is not that of the result", "RT-5", ONLY_SERVERS,
+        (520, "TABLE_UPDATE whose hash is not that of the result", "RT-5", NO_TABLE,
          c_close("TABLE", table_frame(wrong, "TABLE_UPDATE"))),
-        (521, "TABLE_UPDATE whose hash is that of its own bytes", "RT-3 RT-5", ONLY_SERVERS,
+        (521, "TABLE_UPDATE whose hash is that of its own bytes", "RT-3 RT-5", NO_TABLE,
          c_close("TABLE", table_frame(table_of([nobody]), "TABLE_UPDATE"))),
         bad_update(522, "TABLE_UPDATE that is cut", both[:-1]),
         bad_update(523, "TABLE_UPDATE with bytes left over", both + b"\x00"),
@@ -399,14 +401,14 @@ def tables():
         bad_update(525, "TABLE_UPDATE with 65 versions",
                    table_of([row_of(ECHO, range(1, 66))])),
         bad_update(526, "an empty TABLE_UPDATE payload", b""),
-        (527, "TABLE_UPDATE that changes nothing", "RT-5", ONLY_SERVERS,
+        (527, "TABLE_UPDATE that changes nothing", "RT-5", NO_TABLE,
          c_go_on(table_frame(update([], [echo]), "TABLE_UPDATE"))),
-        (528, "TABLE_UPDATE that takes out a method that is not there", "RT-5", ONLY_SERVERS,
+        (528, "TABLE_UPDATE that takes out a method that is not there", "RT-5", NO_TABLE,
          c_go_on(table_frame(update([row_of(UNKNOWN, [], 0)], [echo]), "TABLE_UPDATE"))),
         (529, "TABLE_UPDATE that takes out the method of a call under way", "RT-5 RT-8",
-         ONLY_SERVERS,
+         NO_TABLE,
          c_go_on(table_frame(update([row_of(ECHO, [], 0)], []), "TABLE_UPDATE"))),
-        (530, "two TABLE_UPDATEs in one piece, the second from the first", "RT-5", ONLY_SERVERS,
+        (530, "two TABLE_UPDATEs in one piece, the second from the first", "RT-5", NO_TABLE,
          c_go_on(table_frame(update([nobody], rows), "TABLE_UPDATE")
                  + table_frame(update([row_of(UNKNOWN, [], 0)], [echo]), "TABLE_UPDATE"))),
     ]

@@ -32,12 +32,7 @@ pub(crate) enum Wire {
 type Called = Result<u64, CallError<Infallible>>;
 
 /// Holds one case against one side; `Err` says what was not as it should be.
-pub(crate) async fn hold(
-    suite: &Suite,
-    case: &Case,
-    side: Side,
-    wire: Wire,
-) -> Result<(), String> {
+pub(crate) async fn hold(suite: &Suite, case: &Case, side: Side, wire: Wire) -> Result<(), String> {
     let held = case.held(side).expect("a case for this side");
     let (who, result) = match side {
         Side::Server => ("server", hold_server(suite, held, wire).await),
@@ -183,11 +178,7 @@ async fn pair(wire: Wire) -> (Raw, Stream) {
     }
 }
 
-fn serve(
-    suite: &Suite,
-    stream: Stream,
-    dispatch: &Dispatch,
-) -> JoinHandle<switchback::Error> {
+fn serve(suite: &Suite, stream: Stream, dispatch: &Dispatch) -> JoinHandle<switchback::Error> {
     let config = ServerConfig::default();
     let limits = &suite.limits[0];
     let limits = ServerLimits {
