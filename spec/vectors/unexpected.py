@@ -1,8 +1,8 @@
 """unexpected.json: what a peer may do wrong, as conversations to be held with a server or a client
 under test; and the tables of ../unexpected.md, which say the same for people.
 
-The rows are in unexpected_rows.py and unexpected_calls.py. Here is what they are made of, how they are checked, and how
-they are written down. The shapes are described in README.md beside it.
+The rows are in unexpected_rows.py and unexpected_calls.py. Here is what they are made of, how they
+are checked, and how they are written down. The shapes are described in README.md beside it.
 """
 
 import json
@@ -260,7 +260,7 @@ def case(number, name, rule, server, client):
     sides = {}
     for side, held in (("server", server), ("client", client)):
         sides[side] = {"none": held} if isinstance(held, str) else held
-    return {"id": f"UX-{number}", "name": name, "rule": rule.split()} | sides
+    return {"id": f"UX{number}", "name": name, "rule": rule.split()} | sides
 
 
 def unexpected():
@@ -384,7 +384,7 @@ def table_lines(doc, section):
     lines = ["| id | what the peer does | against a server | against a client | rules |",
              "|---|---|---|---|---|"]
     for found in doc["cases"]:
-        if found["id"].startswith(f"UX-{section}"):
+        if found["id"].startswith(f"UX{section}"):
             lines.append(f"| {found['id']} | {found['name']} | {words(found['server'])} | "
                          f"{words(found['client'])} | {', '.join(found['rule'])} |")
     return lines
@@ -394,7 +394,7 @@ def with_tables(page, doc):
     """The page with the tables of `doc` after its marks."""
     out, old = [], False
     for line in page.splitlines():
-        mark = re.fullmatch(r"<!-- rows UX-(\d)xx -->", line)
+        mark = re.fullmatch(r"<!-- rows UX(\d)xx -->", line)
         if mark:
             out += [line, "", *table_lines(doc, mark[1])]
             old = True

@@ -1,5 +1,5 @@
-"""The rows UX-3xx requests, UX-4xx liveness and the end, UX-5xx tables, UX-6xx floods and
-slowness, UX-7xx answers; see unexpected_rows.py.
+"""The rows UX3xx requests, UX4xx liveness and the end, UX5xx tables, UX6xx floods and
+slowness, UX7xx answers; see unexpected_rows.py.
 """
 
 import wire
@@ -11,10 +11,10 @@ from unexpected import (
     wait)
 
 CRITICAL = wire.tlv(0x8001, b"")
-ONLY_CLIENTS = "only clients send it: UX-150"
-ONLY_SERVERS = "only servers send it: UX-150"
-NO_CANCEL = "only clients send it: UX-151"
-NO_TABLE = "only servers send it: UX-154, UX-155"
+ONLY_CLIENTS = "only clients send it: UX150"
+ONLY_SERVERS = "only servers send it: UX150"
+NO_CANCEL = "only clients send it: UX151"
+NO_TABLE = "only servers send it: UX154, UX155"
 HELD = ["ux.Echo/hold"]
 UNKNOWN = wire.method_id("ux.Echo/nobody")
 FINGERPRINT = fold(TEXT)
@@ -29,6 +29,11 @@ def ids():
                 s_close("CALL_ID", *steps, ask(second), last_call=first, needs=needs),
                 ONLY_CLIENTS)
     highest = 2 ** 32 - 1
+    def unusable(number, name, **change):
+        status = "UNSUPPORTED_FLAG" if "flags" in change else "BAD_METADATA"
+        return (number, name, "CA-1 CA-3",
+                s_close("CALL_ID", ask(1, **change), refused(1, status), ask(1), last_call=1),
+                ONLY_CLIENTS)
     return [
         wrong(301, "the id of a call that runs", 1, 1, needs=HELD, method=HOLD),
         wrong(302, "the id of a call that was answered", 1, 1),
@@ -44,6 +49,8 @@ def ids():
          s_open(ask(1), served(1), ask(777), served(777)), ONLY_CLIENTS),
         (308, "the highest id there is, first", "CA-1",
          s_open(ask(highest), served(highest), again=None), ONLY_CLIENTS),
+        unusable(309, "the id of a call that was refused for its flags", flags=0x80),
+        unusable(310, "the id of a call that was refused for its metadata", ext=b"\x00"),
     ]
 
 
@@ -57,28 +64,28 @@ def requests():
         return (number, name, rule, s_open(ask(1, **change), served(1)), ONLY_CLIENTS)
     versions, mine = [3, "0001"], [5, wire.be(FINGERPRINT, 4).hex()]
     return [
-        one(310, "a method that nobody has", "CA-3 RT-1", "UNKNOWN_METHOD", method=UNKNOWN),
-        one(311, "version 0", "CA-3 CA-4", "UNSUPPORTED_VERSION", versions, version=0),
-        one(312, "version 2 of a method that has 1", "CA-3 CA-4", "UNSUPPORTED_VERSION", versions,
+        one(311, "a method that nobody has", "CA-3 RT-1", "UNKNOWN_METHOD", method=UNKNOWN),
+        one(312, "version 0", "CA-3 CA-4", "UNSUPPORTED_VERSION", versions, version=0),
+        one(313, "version 2 of a method that has 1", "CA-3 CA-4", "UNSUPPORTED_VERSION", versions,
             version=2),
-        one(313, "version 65535", "CA-3 CA-4", "UNSUPPORTED_VERSION", versions, version=65535),
-        one(314, "codec 0", "CA-3 CA-6", "UNSUPPORTED_CODEC", codec=0),
-        one(315, "codec 9, reserved", "CA-3 CA-6", "UNSUPPORTED_CODEC", codec=9),
-        one(316, "codec 255, that was not agreed", "CA-3 CA-6", "UNSUPPORTED_CODEC", codec=255),
-        one(317, "another fingerprint", "CA-3 CA-7", "SCHEMA_MISMATCH", mine, fingerprint=OTHER),
-        one(318, "another fingerprint, and a payload of other types", "CA-7", "SCHEMA_MISMATCH",
+        one(314, "version 65535", "CA-3 CA-4", "UNSUPPORTED_VERSION", versions, version=65535),
+        one(315, "codec 0", "CA-3 CA-6", "UNSUPPORTED_CODEC", codec=0),
+        one(316, "codec 9, reserved", "CA-3 CA-6", "UNSUPPORTED_CODEC", codec=9),
+        one(317, "codec 255, that was not agreed", "CA-3 CA-6", "UNSUPPORTED_CODEC", codec=255),
+        one(318, "another fingerprint", "CA-3 CA-7", "SCHEMA_MISMATCH", mine, fingerprint=OTHER),
+        one(319, "another fingerprint, and a payload of other types", "CA-7", "SCHEMA_MISMATCH",
             mine, fingerprint=OTHER, payload=b"\x05hello"),
-        fine(319, "the right fingerprint", "CA-7", fingerprint=FINGERPRINT),
-        one(320, "timeout_ms 0", "CA-3 CA-8", "DEADLINE_EXCEEDED", timeout_ms=0),
-        fine(321, "timeout_ms 4294967295", "CA-8", timeout_ms=2 ** 32 - 1),
-        fine(322, "every bit of attempt and priority set", "CA-9", tail=0xFF),
-        one(323, "an empty payload", "CA-3 PL-4", "BAD_PAYLOAD", payload=b""),
-        one(324, "bytes left over", "CA-3 PL-4", "BAD_PAYLOAD", payload=b"\x07\x07"),
-        one(325, "an integer that is cut", "CA-3 PL-4", "BAD_PAYLOAD", payload=b"\xfd\x01\x02"),
-        one(326, "an integer of 128 bits for one of 64", "CA-3 PL-2", "BAD_PAYLOAD",
+        fine(320, "the right fingerprint", "CA-7", fingerprint=FINGERPRINT),
+        one(321, "timeout_ms 0", "CA-3 CA-8", "DEADLINE_EXCEEDED", timeout_ms=0),
+        fine(322, "timeout_ms 4294967295", "CA-8", timeout_ms=2 ** 32 - 1),
+        fine(323, "every bit of attempt and priority set", "CA-9", tail=0xFF),
+        one(324, "an empty payload", "CA-3 PL-4", "BAD_PAYLOAD", payload=b""),
+        one(325, "bytes left over", "CA-3 PL-4", "BAD_PAYLOAD", payload=b"\x07\x07"),
+        one(326, "an integer that is cut", "CA-3 PL-4", "BAD_PAYLOAD", payload=b"\xfd\x01\x02"),
+        one(327, "an integer of 128 bits for one of 64", "CA-3 PL-2", "BAD_PAYLOAD",
             payload=b"\xfe" + bytes(16)),
-        one(327, "an integer that begins with 255", "CA-3 PL-2", "BAD_PAYLOAD", payload=b"\xff"),
-        fine(328, "an integer in a longer form than needed", "PL-2",
+        one(328, "an integer that begins with 255", "CA-3 PL-2", "BAD_PAYLOAD", payload=b"\xff"),
+        fine(329, "an integer in a longer form than needed", "PL-2",
              payload=b"\xfd\x07" + bytes(7)),
         # flags
         one(330, "flag 0x10", "FR-8", "UNSUPPORTED_FLAG", flags=0x10),
@@ -346,10 +353,10 @@ def ends():
         end(462, "the end within a frame that is skipped",
             [*greeted, wire.frame(0x90, payload=bytes(40))[:30]],
             [wire.frame(0x90, payload=bytes(40))[:30]]),
-        end(463, "the end while a call runs", [*greeted, hold], "UX-458"),
+        end(463, "the end while a call runs", [*greeted, hold], "UX458"),
         end(464, "the end after a call was answered", [*greeted, ask(1), served(1)],
-            "the call has its outcome: UX-465"),
-        (465, "the end right behind an answer", "LD-5", "UX-464",
+            "the call has its outcome: UX465"),
+        (465, "the end right behind an answer", "LD-5", "UX464",
          c_end(answer(), END_OF_INPUT, call=OK)),
     ]
 

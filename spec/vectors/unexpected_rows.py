@@ -1,5 +1,5 @@
 """The rows of unexpected.json: (number, what the peer does, rules, against a server, against a
-client). A text in the place of a side says why there is nothing to do to it. Rows UX-3xx and up
+client). A text in the place of a side says why there is nothing to do to it. Rows UX3xx and up
 are in unexpected_calls.py. An id is never used for something else.
 """
 
@@ -11,7 +11,7 @@ from unexpected import (
 
 SKIPPED = wire.frame(0x93, payload=b"a report")
 CRITICAL = wire.tlv(0x8001, b"")
-ONLY_CLIENTS = "only clients send it: UX-150"
+ONLY_CLIENTS = "only clients send it: UX150"
 ONLY_SERVERS = "only servers send it"
 NO_LIMIT = wire.be(0xFFFFFFFF, 4)
 
@@ -407,7 +407,7 @@ def hellos():
          c_close("MALFORMED", wire.frame("HELLO_ACK"), begin="greeted")),
         (269, "a hash of a table that nobody has", "RT-4",
          s_open(PREFACE + hello(k5=b"no table"), expect("preface"), expect("HELLO_ACK"),
-                expect("TABLE"), begin="nothing"), "a TABLE follows: UX-502"),
+                expect("TABLE"), begin="nothing"), "a TABLE follows: UX502"),
     ]
 
 

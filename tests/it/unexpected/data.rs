@@ -152,11 +152,11 @@ impl Suite {
     }
 
     /// The file with another value at a place of one case.
-    pub(crate) fn changed(id: &str, pointer: &str, value: serde_json::Value) -> Self {
+    pub(crate) fn changed(id: &str, pointer: &str, value: &str) -> Self {
         let mut text = Self::text();
         let cases = text["cases"].as_array_mut().unwrap();
         cases.retain(|case| case["id"] == id);
-        *cases[0].pointer_mut(pointer).unwrap() = value;
+        *cases[0].pointer_mut(pointer).unwrap() = serde_json::from_str(value).unwrap();
         serde_json::from_value(text).unwrap()
     }
 
@@ -170,6 +170,16 @@ impl Suite {
         let is_it = |found: &&Begin| found.side == side && found.begin == begin;
         let found = self.begin.iter().find(is_it);
         &found.unwrap_or_else(|| panic!("no beginning {begin:?} for a {side:?}")).steps
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.status)?;
+        [&self.disposition, &self.payload]
+            .into_iter()
+            .flatten()
+            .try_for_each(|part| write!(f, " {part}"))
     }
 }
 

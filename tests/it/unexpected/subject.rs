@@ -134,7 +134,9 @@ async fn check_call(
     if wanted.contains(&found) || is_unsent {
         return Ok(());
     }
-    Err(unlike(&format!("the call to end as {wanted:?}"), &format!("{found:?} ({ended:?})")))
+    let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    let wanted = format!("the call to end as {}", wanted.join(" or "));
+    Err(unlike(&wanted, &format!("{found} ({ended:?})")))
 }
 
 /// Somebody else on the same server, who must not notice.

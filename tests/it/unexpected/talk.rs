@@ -255,7 +255,7 @@ fn describe_wanted(expect: &Expect) -> String {
     }
     let tlv = expect.tlv.as_ref().map(|(key, value)| format!("TLV {key} = {value}"));
     let parts = [&expect.status, &expect.disposition, &expect.payload, &expect.opaque, &tlv];
-    for part in parts.into_iter().flatten() {
+    for part in parts.into_iter().flatten().filter(|part| !part.is_empty()) {
         text.push_str(&format!(" {part}"));
     }
     text
@@ -300,7 +300,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    assert!(text.len() % 2 == 0, "hexadecimal of whole bytes: {text:?}");
+    assert!(text.len().is_multiple_of(2), "hexadecimal of whole bytes: {text:?}");
     let pair = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
     (0..text.len()).step_by(2).map(pair).collect()
 }
