@@ -34,5 +34,6 @@ mod support;
 mod tiers;
 mod transport;
 mod unary;
+mod unexpected;
 mod versions;
 mod wrong_peer;

@@ -144,6 +144,39 @@ impl Raw {
         self.unread.split_to(len).to_vec()
     }
 
+    /// Exactly `len` bytes, or why they did not come.
+    pub(crate) async fn try_bytes(&mut self, len: usize) -> Result<Vec<u8>, String> {
+        while self.unread.len() < len {
+            if self.io.read_buf(&mut self.unread).await.unwrap_or(0) == 0 {
+                return Err(format!("the end after {} of {len} bytes", self.unread.len()));
+            }
+        }
+        Ok(self.unread.split_to(len).to_vec())
+    }
+
+    /// The next frame, `None` at the end of the stream (a reset counts as one), or what is no
+    /// frame.
+    pub(crate) async fn try_next(&mut self) -> Result<Option<OwnedFrame>, String> {
+        loop {
+            match self.codec.decode(&mut self.unread) {
+                Ok(Some(frame)) => return Ok(Some(frame)),
+                Ok(None) => {}
+                Err(error) => return Err(format!("bytes that are no frame ({error})")),
+            }
+            if self.io.read_buf(&mut self.unread).await.unwrap_or(0) == 0 {
+                let unread = self.unread.len();
+                return if unread == 0 { Ok(None) } else { Err(format!("{unread} stray bytes")) };
+            }
+        }
+    }
+
+    /// Writes to a peer that may be gone already.
+    pub(crate) async fn try_write(&mut self, bytes: &[u8]) {
+        if self.io.write_all(bytes).await.is_ok() {
+            drop(self.io.flush().await);
+        }
+    }
+
     /// Everything up to the end of the stream; a reset counts as one.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.io.read_buf(&mut self.unread).await.unwrap_or(0) > 0 {}
