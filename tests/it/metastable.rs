@@ -17,10 +17,12 @@
 //! For 30 s the server takes requests and serves none. Why a storm outlives that: with three
 //! attempts per call 1,200 requests/s come in, the queue is longer than 400 ms, and all that is
 //! served was given up before. With the budget it is at most 450/s (a tenth, and 1/s per client),
-//! so the queue shrinks by 50/s at least until answers are in time again. The seconds that takes
-//! are set by what waits in the queue when the outage ends, at most 1 s of calls here (5 s to
-//! recover). With 2 s it is 10 s, with 10 s and a full queue 11 s: a long queue of requests that
-//! nobody waits for is not the budget's to prevent, but that of shedding.
+//! so the queue shrinks by 50/s at least until answers are in time again.
+//!
+//! How long that takes depends on what waits when the outage ends, here at most 1 s of calls: 5 s,
+//! where a client that never retries sees 3 s. With timeouts of 2 s it is 10 s (7 s), with 10 s and
+//! so a full queue 11 s (9 s). Not to serve a long queue that nobody waits for is what shedding is
+//! for; it is left out here, so that the budget stands alone.
 //!
 //! Policy, budget and backoff are the product's; time is a number, draws come from a seed, and when
 //! the outage begins depends on the seed, so that it meets the budget's slots anywhere.
