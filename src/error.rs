@@ -253,9 +253,10 @@ impl Error {
         ErrorKind::ClosedHere { reason }.into()
     }
 
-    /// Whether the peer turned out not to speak any version of the protocol that we do.
+    /// Whether the peer speaks no version of the protocol that we do, and says so: it executed
+    /// nothing (HS-4). Bytes that make no sense do not say that much.
     pub(crate) const fn is_stranger(&self) -> bool {
-        matches!(self.kind(), ErrorKind::NotSwitchback { .. } | ErrorKind::NoCommonVersion { .. })
+        matches!(self.kind(), ErrorKind::NoCommonVersion { .. })
     }
 
     /// The error for bytes that broke the protocol; `input` is what they were.

@@ -208,8 +208,6 @@ def s_open(*steps, begin="open", needs=(), again=AGAIN):
 
 LOST = {"status": "CONNECTION_LOST", "disposition": "MAYBE"}
 SAFE = {"status": "CONNECTION_LOST", "disposition": "NOT_PROCESSED"}
-# What met a client is not its server at all: it may say that nobody can have executed the call.
-STRANGER = [LOST, {"status": "NOT_CONNECTED", "disposition": "NOT_PROCESSED"}]
 OK = {"status": "OK", "payload": "07"}
 CALLER_CANCELS = {"caller": "cancels"}
 END_OF_INPUT = {"end_of_input": True}

@@ -157,11 +157,15 @@ def cancels():
          s_open(ask(9), served(9), cancel(3)), NO_CANCEL),
         (366, "a CANCEL for a call that runs", "CA-12",
          s_open(ask(1, HOLD), cancel(1), ended, needs=HELD), NO_CANCEL),
-        (367, "a CANCEL twice for a call that runs", "CA-12 CA-2",
-         s_open(ask(1, HOLD), cancel(1) + cancel(1), ended, cancel(1), needs=HELD),
+        (367, "a CANCEL for a call that was taken back and answered", "CA-12 CA-2",
+         s_open(ask(1, HOLD), cancel(1), ended, ask(3), served(3), cancel(1), needs=HELD),
          NO_CANCEL),
         (368, "a CANCEL with a TLV that is not known", "FR-10",
          s_open(ask(1, HOLD), cancel(1, ext=wire.tlv(5, b"why")), ended, needs=HELD),
+         NO_CANCEL),
+        (369, "a CANCEL twice for the only call", "LD-11",
+         s_close("TOO_MANY_CANCELS", ask(1, HOLD), cancel(1), ended, cancel(1), needs=HELD,
+                 last_call=1),
          NO_CANCEL),
     ]
 

@@ -5,7 +5,7 @@ are in unexpected_calls.py. An id is never used for something else.
 
 import wire
 from unexpected import (
-    HOLD, LIMIT, OK, PREFACE, SAFE, STRANGER, TABLE, answer, ask, both_close, both_go_on, c_close,
+    HOLD, LIMIT, LOST, OK, PREFACE, SAFE, TABLE, answer, ask, both_close, both_go_on, c_close,
     c_end, c_go_on, c_open, cancel, close, expect, filled, flipped, head_of, hello, hello_ack,
     ping, s_close, s_end, s_open, served, table_frame)
 
@@ -232,7 +232,7 @@ def tlvs():
 def prefaces():
     def wrong(number, name, to_server, to_client=None):
         return (number, name, "HS-2", s_end(to_server, begin="nothing"),
-                c_end(to_client or to_server, begin="hello", call=STRANGER))
+                c_end(to_client or to_server, begin="hello", call=LOST))
 
     def senseless(number, name, lo, hi):
         bad = wire.preface(lo, hi)

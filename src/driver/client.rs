@@ -471,7 +471,7 @@ impl ClientShared {
             Some(_) => state.out.discard(),
             None => state.out.sent_offset(),
         };
-        // Who has no version in common with us, or another protocol, executed nothing (HS-4).
+        // Who has no version in common with us executed nothing (HS-4).
         let is_stranger = state.end.as_ref().is_some_and(Error::is_stranger);
         let handed_bytes = if is_stranger { 0 } else { sent_bytes };
         let known = LostDisposition { handed_bytes, last_call };

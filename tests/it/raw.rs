@@ -170,13 +170,6 @@ impl Raw {
         }
     }
 
-    /// Writes to a peer that may be gone already.
-    pub(crate) async fn try_write(&mut self, bytes: &[u8]) {
-        if self.io.write_all(bytes).await.is_ok() {
-            drop(self.io.flush().await);
-        }
-    }
-
     /// Everything up to the end of the stream; a reset counts as one.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.io.read_buf(&mut self.unread).await.unwrap_or(0) > 0 {}

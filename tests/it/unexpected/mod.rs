@@ -138,5 +138,10 @@ const WRONG_OF_CLIENTS: &[Wrong] = &[
         "the call to end as CONNECTION_LOST NOT_PROCESSED, got CONNECTION_LOST MAYBE",
     ),
     ("UX134", "/client/call/0/payload", r#""08""#, "the call to end as OK 08, got OK 07"),
-    ("UX401", "/client/steps/1/send", r#""""#, "the call has no outcome"),
+    (
+        "UX401",
+        "/client/steps/1/send",
+        r#""""#,
+        "expected the call to end as OK 07, got CONNECTION_LOST",
+    ),
 ];

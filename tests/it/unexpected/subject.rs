@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use switchback::driver::{Runtime, ServerSettings, serve_stream};
 use switchback::proto::ServerLimits;
-use switchback::service::{DecodeLimits, Fingerprint};
+use switchback::service::Fingerprint;
 use switchback::transport::{Stream, duplex};
 use switchback::wire::VersionRange;
 use switchback::{
@@ -80,6 +80,7 @@ async fn hold_client(suite: &Suite, held: &Held, wire: Wire) -> Result<(), Strin
     let mut beside = Beside { channel, stub: crate::support::echo_stub(), calls: 0 };
     let (raw, stream) = pair(wire).await;
     let mut config = ClientConfig::default();
+    config.retry.attempts_max = 1; // A row is about one attempt.
     let limits = &suite.limits[0];
     config.frame_bytes_max = limits.frame_bytes_max;
     config.handshake_timeout = Duration::from_millis(limits.handshake_timeout_ms);
@@ -191,10 +192,9 @@ fn serve(suite: &Suite, stream: Stream, dispatch: &Dispatch) -> JoinHandle<switc
         build: "under test".to_owned(),
     };
     let settings = ServerSettings {
-        limits,
-        decode: DecodeLimits::default(),
         handshake_timeout: Duration::from_millis(suite.limits[0].handshake_timeout_ms),
         linger_timeout: config.linger_timeout,
+        ..ServerSettings::new(limits)
     };
     let (_, served) = serve_stream(stream, settings, dispatch.clone(), Runtime::tokio());
     tokio::spawn(served)
