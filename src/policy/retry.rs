@@ -18,6 +18,7 @@
 use std::time::{Duration, Instant};
 
 use crate::policy::{Backoff, RetryBudget};
+use crate::util::bugs::{Bug, is_seeded};
 use crate::wire::{Code, Disposition};
 
 /// How the calls of a channel are tried again.
@@ -158,7 +159,9 @@ fn cost(failed: &FailedAttempt) -> Result<Cost, Reason> {
             Code::NOT_CONNECTED | Code::CONNECTION_LOST | Code::DRAINING => Ok(Cost::Free),
             _ => Ok(Cost::Token),
         },
-        Disposition::Maybe if failed.is_idempotent => Ok(Cost::Token),
+        Disposition::Maybe if failed.is_idempotent || is_seeded(Bug::RetryUnknown) => {
+            Ok(Cost::Token)
+        }
         Disposition::Maybe => Err(Reason::UnknownOutcome),
         Disposition::Processed => Err(Reason::NotRetryable),
     }

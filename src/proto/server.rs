@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::proto::Violation;
 use crate::util::Fnv64;
+use crate::util::bugs::{Bug, is_seeded};
 use crate::wire::Request;
 use crate::wire::{CallId, Close, CloseReason, Code, Frame, Goaway, Head, Hello, HelloAck};
 use crate::wire::{Kind, Preface, RawFrame, TablePayload, VersionRange, append_control};
@@ -200,7 +201,9 @@ impl ServerConnection {
     pub fn finish_goaway(&mut self, out: &mut Vec<u8>) {
         if let Leaving::Announced { reason, grace_ms } = self.leaving {
             self.leaving = Leaving::Final(self.highest);
-            Goaway { last_call: self.highest, reason, grace_ms }.append(out);
+            let is_lie = is_seeded(Bug::GoawayLies);
+            let last_call = if is_lie { CallId::CONNECTION } else { self.highest };
+            Goaway { last_call, reason, grace_ms }.append(out);
         }
     }
 
@@ -248,7 +251,7 @@ impl ServerConnection {
             return Err(Violation::CallId { id: call.0, last: self.highest.0 }); // CA-1
         }
         self.highest = call;
-        if self.has_left() {
+        if self.has_left() || (self.is_leaving() && is_seeded(Bug::GoawayLoses)) {
             return Ok(ServerEvent::Nothing); // LD-9
         }
         if flags.unknown_critical() != 0 {
