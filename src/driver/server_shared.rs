@@ -89,6 +89,11 @@ impl ConnectionHandle {
         self.0.end();
     }
 
+    /// Whether the client has said HELLO.
+    pub(crate) fn is_greeted(&self) -> bool {
+        self.0.peer.get().is_some()
+    }
+
     /// Calls whose handlers are running beyond their first turn.
     #[must_use]
     pub fn pending_calls(&self) -> usize {

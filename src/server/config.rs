@@ -33,7 +33,10 @@ pub struct ServerConfig {
     ///
     /// Default: 1 s.
     pub linger_timeout: Duration,
-    /// Connections at a time; more wait to be accepted.
+    /// Connections at a time. One more takes the place of the one that has been in its handshake
+    /// longest; if all have said HELLO, it is closed at once, without a word, so that its client
+    /// can go elsewhere instead of waiting behind a flood. Calls that it has sent with its HELLO
+    /// are then CONNECTION_LOST.
     ///
     /// Default: 1,024.
     pub connections_max: usize,
@@ -74,6 +77,19 @@ pub struct ServerConfig {
     ///
     /// Default: 30 min.
     pub connection_age: Duration,
+    /// Connections at a time from one IP address; more are closed at once, without a word. Too
+    /// low: many clients behind one address are cut; too high: few addresses take every place.
+    /// Streams whose address is not known ([`Stream::ip`](crate::transport::Stream::ip)) are not
+    /// counted.
+    ///
+    /// Default: 128.
+    pub connections_per_address_max: usize,
+    /// Connections at a time whose client has not said HELLO. One more takes the place of the one
+    /// that has waited longest: who means well has long been through. Too low: a burst of clients
+    /// displaces each other; too high: memory, about 10 KiB each.
+    ///
+    /// Default: 256.
+    pub handshaking_connections_max: usize,
     /// Which build this is; clients may see it. At most 64 bytes are sent.
     ///
     /// Default: empty.
@@ -99,6 +115,8 @@ impl Default for ServerConfig {
             write_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(5 * 60),
             connection_age: Duration::from_secs(30 * 60),
+            connections_per_address_max: 128,
+            handshaking_connections_max: 256,
             build: String::new(),
         }
     }
@@ -110,6 +128,8 @@ impl ServerConfig {
         self.frame_bytes_max = self.frame_bytes_max.max(FRAME_BYTES_FLOOR);
         self.calls_max = self.calls_max.max(1);
         self.connections_max = self.connections_max.max(1);
+        self.connections_per_address_max = self.connections_per_address_max.max(1);
+        self.handshaking_connections_max = self.handshaking_connections_max.max(1);
         self
     }
 }

@@ -1,20 +1,22 @@
 //! A server that listens: accepts, serves, drains.
 //!
-//! Invariants: no error of `accept` ends the server, it backs off and goes on; every connection
-//! is accounted for until it has ended; a drain ends by itself, at the latest when its time is
-//! over.
+//! Invariants: no error of `accept` ends the server or keeps it from being shut down; it waits only
+//! where waiting helps. Every connection is accounted for until it has ended; a drain ends by
+//! itself, at the latest when its time is over.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::driver::{ConnectionHandle, Runtime, ServerSettings, ServerTotals, serve_stream};
 use crate::error::{Error, ErrorKind};
 use crate::server::ServerConfig;
+use crate::server::accept_errors::Backoff;
+use crate::server::connections::{Connections, ListenerHandle, Refusal};
 use crate::server::serving::Parts;
 use crate::service::{Dispatch, MethodStats};
 use crate::transport::{Accept, Address, Stream};
+use crate::util::LogLimit;
 
 /// A server that is bound to an address.
 pub struct BoundServer {
@@ -32,18 +34,6 @@ pub struct BoundServer {
 pub struct Drained {
     /// Connections that were open when the drain began, and ended in good order.
     pub connections: usize,
-}
-
-/// Those that are open.
-#[derive(Debug, Default)]
-struct Connections(Mutex<Open>);
-
-#[derive(Debug, Default)]
-struct Open {
-    handles: BTreeMap<u64, ConnectionHandle>,
-    next: u64,
-    /// Woken when one ends.
-    waiting: Option<Waker>,
 }
 
 impl BoundServer {
@@ -83,6 +73,12 @@ impl BoundServer {
         Arc::clone(&self.settings.totals)
     }
 
+    /// A handle to the listener's counters, to be read while it serves.
+    #[must_use]
+    pub fn listener(&self) -> ListenerHandle {
+        ListenerHandle(Arc::clone(&self.connections))
+    }
+
     /// Serves until `shutdown` is ready, then drains: nothing is accepted any more, new calls are
     /// refused (NOT_PROCESSED), those that run are finished, at most for the drain's time.
     ///
@@ -110,36 +106,46 @@ impl BoundServer {
     }
 
     async fn accept_forever(&self) -> std::convert::Infallible {
-        let mut backoff = BACKOFF_MIN;
+        let (mut backoff, mut log) = (Backoff::default(), LogLimit::default());
         loop {
-            self.connections.until_below(self.config.connections_max).await;
             match self.acceptor.accept().await {
                 Ok(stream) => {
-                    backoff = BACKOFF_MIN;
-                    self.serve(stream);
+                    backoff.reset();
+                    if let Err((refusal, peer)) = self.receive(stream)
+                        && let Some(unsaid) = log.admit(self.runtime.clock.now())
+                    {
+                        tracing::warn!(%peer, ?refusal, unsaid, "connection refused");
+                    }
                 }
                 Err(error) => {
-                    // Out of file descriptors, a peer that went away: never the server's end.
-                    tracing::warn!(%error, ?backoff, "accept failed");
-                    let clock = &self.runtime.clock;
-                    clock.sleep_until(clock.now() + backoff).await;
-                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                    self.connections.count_accept_error();
+                    let (wait, now) = (backoff.after(&error), self.runtime.clock.now());
+                    if let Some(unsaid) = log.admit(now) {
+                        tracing::warn!(%error, ?wait, unsaid, "accept failed");
+                    }
+                    if !wait.is_zero() {
+                        self.runtime.clock.sleep_until(now + wait).await;
+                    }
                 }
             }
         }
     }
 
-    fn serve(&self, stream: Stream) {
+    /// Serves a stream, or closes it at once.
+    fn receive(&self, stream: Stream) -> Result<(), (Refusal, String)> {
+        let address = stream.ip().map(|address| address.to_canonical());
+        if let Err(refusal) = self.connections.admit(address, &self.config) {
+            return Err((refusal, stream.peer));
+        }
         let (dispatch, runtime) = (self.dispatch.clone(), self.runtime.clone());
         let (handle, served) = serve_stream(stream, self.settings.clone(), dispatch, runtime);
-        let connections = Arc::clone(&self.connections);
-        let id = connections.add(handle);
         // Made here: the task may be dropped before its first poll.
-        let remove = RemoveOnDrop(connections, id);
+        let place = self.connections.add(handle, address);
         self.runtime.spawn.spawn(Box::pin(async move {
-            let _remove = remove;
+            let _place = place;
             served.await;
         }));
+        Ok(())
     }
 }
 
@@ -173,57 +179,12 @@ async fn drain(
 /// Waits until no connection is left, at most so long.
 async fn all_ended(connections: &Connections, at_most: Duration, runtime: &Runtime) {
     let mut timer = runtime.clock.sleep_until(runtime.after(at_most));
-    let mut ended = std::pin::pin!(connections.until_below(1));
+    let mut ended = std::pin::pin!(connections.until_none());
     std::future::poll_fn(|cx| match ended.as_mut().poll(cx) {
         Poll::Ready(()) => Poll::Ready(()),
         Poll::Pending => timer.as_mut().poll(cx),
     })
     .await;
-}
-
-impl Connections {
-    fn add(&self, handle: ConnectionHandle) -> u64 {
-        let mut open = self.lock();
-        let id = open.next;
-        open.next += 1;
-        open.handles.insert(id, handle);
-        id
-    }
-
-    fn handles(&self) -> Vec<ConnectionHandle> {
-        self.lock().handles.values().cloned().collect()
-    }
-
-    /// Ends when fewer than `count` are open.
-    fn until_below(&self, count: usize) -> impl Future<Output = ()> + '_ {
-        std::future::poll_fn(move |cx| {
-            let mut open = self.lock();
-            if open.handles.len() < count {
-                return Poll::Ready(());
-            }
-            open.waiting = Some(cx.waker().clone());
-            Poll::Pending
-        })
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct RemoveOnDrop(Arc<Connections>, u64);
-
-impl Drop for RemoveOnDrop {
-    fn drop(&mut self) {
-        let mut open = self.0.lock();
-        let handle = open.handles.remove(&self.1);
-        let waiting = open.waiting.take();
-        drop(open);
-        drop(handle);
-        if let Some(waker) = waiting {
-            waker.wake();
-        }
-    }
 }
 
 struct CutOnDrop(Arc<Connections>);
@@ -233,6 +194,3 @@ impl Drop for CutOnDrop {
         self.0.handles().iter().for_each(ConnectionHandle::abort);
     }
 }
-
-const BACKOFF_MIN: Duration = Duration::from_millis(5);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);

@@ -1,9 +1,12 @@
 //! Serving: many services on one port, until told to stop.
 
+mod accept_errors;
 mod config;
+mod connections;
 mod listener;
 mod serving;
 
 pub use config::ServerConfig;
+pub use connections::{ListenerHandle, ListenerStats};
 pub use listener::{BoundServer, Drained};
 pub use serving::Server;

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
 use crate::error::{Error, ErrorKind};
 use crate::transport::{Accept, Accepting, Address, Connect, Connecting, Stream};
@@ -72,14 +72,16 @@ impl TcpAcceptor {
                 _ => ErrorKind::Bind { address, error: error.to_string() },
             })
         };
-        let listener = TcpListener::bind(&resolved[..]).await.map_err(bind_error)?;
+        let listener = listen(&resolved).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         Ok(Self { listener, address })
     }
 
     async fn next(&self) -> io::Result<Stream> {
         let (stream, peer) = self.listener.accept().await?;
-        from_tcp(stream, peer)
+        // What fails on a stream that was accepted is that stream's fault, not the listener's.
+        let gone = |error| io::Error::new(io::ErrorKind::ConnectionAborted, error);
+        from_tcp(stream, peer).map_err(gone)
     }
 }
 
@@ -93,10 +95,31 @@ impl Accept for TcpAcceptor {
     }
 }
 
+/// Listens at the first of these that can be had.
+fn listen(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let listen = |address: &SocketAddr| {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A server that starts again must not wait for the connections of its former life. On
+        // Windows the same option would share the port.
+        #[cfg(not(windows))]
+        socket.set_reuseaddr(true)?;
+        socket.bind(*address)?;
+        socket.listen(BACKLOG)
+    };
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match listen(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 fn from_tcp(stream: TcpStream, peer: SocketAddr) -> io::Result<Stream> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
-    Ok(Stream::new(reader, writer, peer.to_string()))
+    Ok(Stream::new(reader, writer, peer.to_string()).with_ip(peer.ip()))
 }
 
 async fn resolve(address: &Address, insecure: bool) -> Result<Vec<SocketAddr>, Error> {
@@ -123,3 +146,8 @@ fn failed(address: &Address, error: &io::Error) -> Error {
         _ => ErrorKind::Connect { address, error: error.to_string() },
     })
 }
+
+/// Connections that wait to be accepted; the system may allow fewer. The standard library's 128
+/// are gone within milliseconds of a burst, and each client beyond waits a second and more before
+/// it tries again.
+const BACKLOG: u32 = 1024;

@@ -2,9 +2,11 @@
 
 pub mod bugs;
 mod fnv;
+mod log_limit;
 mod scope;
 mod splitmix;
 
 pub use fnv::{Fnv64, fnv64};
+pub(crate) use log_limit::LogLimit;
 pub use scope::{Scope, current_scope, with_scope};
 pub use splitmix::splitmix64;

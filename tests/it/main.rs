@@ -16,6 +16,7 @@ mod fuzz_corpus;
 mod handshake;
 mod ledgered;
 mod limits;
+mod listener;
 mod live;
 mod metastable;
 mod panics;
