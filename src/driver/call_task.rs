@@ -68,12 +68,12 @@ impl CallTask {
             let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
             let mut reply = Reply { out: &mut *out, call: self.id, frame_bytes_max };
             let mut tally = Tally::default();
-            match poll_handler(call.as_mut(), self.scope, cx, &mut reply) {
+            match poll_handler(&self.shared, call.as_mut(), self.scope, cx, &mut reply) {
                 Polled::Pending => return Poll::Pending,
                 Polled::Ended(outcome) => tally.ended(outcome),
                 Polled::Panicked => tally.ended(Outcome::Failed),
             }
-            drop_handler(self.call.take());
+            drop_handler(&self.shared, self.call.take());
             // It could not be stopped in time: whatever it says, the end came first (CA-12).
             if let Some(end) = self.shared.asked_to_end(self.id) {
                 tally = Tally { cancelled: 1, ..Tally::default() };
@@ -88,7 +88,7 @@ impl CallTask {
 
     /// Drops the handler, at its await or before its start, and answers.
     fn give_up(&mut self, end: PendingEnd, disposition: Disposition) {
-        drop_handler(self.call.take());
+        drop_handler(&self.shared, self.call.take());
         if self.has_started {
             self.entry.counters.add(Tally { cancelled: 1, ..Tally::default() });
         }
@@ -126,7 +126,7 @@ impl Drop for CallTask {
     /// The runtime dropped the task: the handler has ended without an answer.
     fn drop(&mut self) {
         if let Some(call) = self.call.take() {
-            drop_handler(Some(call));
+            drop_handler(&self.shared, Some(call));
             if self.has_started {
                 self.entry.counters.add(Tally { cancelled: 1, ..Tally::default() });
             }
@@ -145,14 +145,15 @@ fn append_end(out: &mut Vec<u8>, id: CallId, end: PendingEnd, disposition: Dispo
 }
 
 /// Drops a handler. A panic in there must not keep its call from being answered.
-pub(crate) fn drop_handler(call: Option<Pin<Box<dyn Respond>>>) {
+pub(crate) fn drop_handler(shared: &ServerShared, call: Option<Pin<Box<dyn Respond>>>) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(call))) {
-        panicked(&*panic); // For the log: the answer does not depend on it.
+        panicked(shared, &*panic); // For the log: the answer does not depend on it.
     }
 }
 
 /// Polls a handler once. A panic costs this call only, and is answered.
 pub(crate) fn poll_handler(
+    shared: &ServerShared,
     call: Pin<&mut dyn Respond>,
     scope: Scope,
     cx: &mut Context<'_>,
@@ -166,16 +167,24 @@ pub(crate) fn poll_handler(
         Ok(Poll::Ready(outcome)) => Polled::Ended(outcome),
         Err(panic) => {
             reply.out.truncate(start);
-            reply.status(&panicked(&*panic));
+            reply.status(&panicked(shared, &*panic));
             Polled::Panicked
         }
     }
 }
 
 /// The answer to a call whose handler panicked. The text stays here: it may tell secrets.
-pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Status {
+pub(crate) fn panicked(shared: &ServerShared, panic: &(dyn std::any::Any + Send)) -> Status {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    tracing::error!(panic = text.unwrap_or("not a text"), "a handler panicked");
+    let text = text.unwrap_or("not a text");
+    if let Some(unsaid) = shared.totals.admit_panic_line(shared.runtime.now()) {
+        // It may hold what a peer sent: cut, and escaped by the quotes.
+        let cut = &text[..text.floor_char_boundary(PANIC_BYTES_SAID)];
+        tracing::error!(peer = %shared.address, panic = ?cut, unsaid, "a handler panicked");
+    }
     Status::new(Code::INTERNAL, "the handler panicked")
 }
+
+/// Of a panic's text, for the log.
+const PANIC_BYTES_SAID: usize = 256;

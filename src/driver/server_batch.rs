@@ -161,7 +161,7 @@ impl<'a> Batch<'a> {
                 self.tally.started += 1;
                 self.tally.ended(Outcome::Failed);
                 // User code ran: nobody may take this for not processed.
-                self.refuse_with(request.call, &panicked(&*panic));
+                self.refuse_with(request.call, &panicked(self.shared, &*panic));
             }
         }
         None
@@ -174,7 +174,7 @@ impl<'a> Batch<'a> {
             let mut out = Vec::new();
             let mut reply = Reply { out: &mut out, call, frame_bytes_max: u32::MAX };
             let mut cx = Context::from_waker(Waker::noop());
-            poll_handler(started.as_mut(), scope, &mut cx, &mut reply);
+            poll_handler(self.shared, started.as_mut(), scope, &mut cx, &mut reply);
         }
     }
 
@@ -244,14 +244,18 @@ impl<'a> Batch<'a> {
         self.tally.started += 1;
         let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
         let mut reply = Reply { out: self.out, call: id, frame_bytes_max };
+        let shared: &ServerShared = self.shared;
         // No waker: a call that is not ready is polled again at once, by its own task.
         let mut cx = Context::from_waker(Waker::noop());
-        match unconstrained(|cx| poll_handler(call.as_mut(), scope, cx, &mut reply), &mut cx) {
+        match unconstrained(
+            |cx| poll_handler(shared, call.as_mut(), scope, cx, &mut reply),
+            &mut cx,
+        ) {
             Polled::Pending => return self.spawn(entry, id, (admitted, scope), call, true),
             Polled::Ended(outcome) => self.tally.ended(outcome),
             Polled::Panicked => self.tally.ended(Outcome::Failed),
         }
-        drop_handler(Some(call));
+        drop_handler(shared, Some(call));
         self.flush_if_large();
     }
 

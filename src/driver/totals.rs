@@ -6,8 +6,11 @@
 //! which is one request per thread.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::error::Error;
+use crate::util::LogLimit;
 use crate::util::bugs::{Bug, is_seeded};
 use crate::wire::CloseReason;
 
@@ -19,6 +22,8 @@ pub struct ServerTotals {
     calls: AtomicUsize,
     bytes: AtomicUsize,
     overloads: AtomicU64,
+    panics: AtomicU64,
+    panic_lines: Mutex<LogLimit>,
     /// By reason; the last one counts those that ended without a word.
     ends: [AtomicU64; REASONS + 1],
 }
@@ -33,6 +38,8 @@ pub struct ServerLoad {
     pub bytes: usize,
     /// Calls that were refused because a limit was reached, of a connection or of the server.
     pub overloads: u64,
+    /// Handlers that panicked.
+    pub panics: u64,
     /// Connections that ended, by the reason that was given or received.
     pub closes: Vec<(CloseReason, u64)>,
     /// Connections that ended without a word.
@@ -49,6 +56,8 @@ impl ServerTotals {
             calls: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             overloads: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+            panic_lines: Mutex::default(),
             ends: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -67,6 +76,7 @@ impl ServerTotals {
             calls: self.calls.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             overloads: self.overloads.load(Ordering::Relaxed),
+            panics: self.panics.load(Ordering::Relaxed),
             closes,
             lost: self.ends[REASONS].load(Ordering::Relaxed),
         }
@@ -88,6 +98,13 @@ impl ServerTotals {
 
     pub(crate) fn count_overload(&self) {
         self.overloads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A handler panicked. Whether that may be said in the log now, and how many were not since
+    /// the last one: a peer that knows how to make it panic must not fill the disk.
+    pub(crate) fn admit_panic_line(&self, now: Instant) -> Option<u64> {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+        self.panic_lines.lock().unwrap_or_else(PoisonError::into_inner).admit(now)
     }
 
     /// A connection ended.
