@@ -412,7 +412,10 @@ impl<Q, R, E> Call<Q, R, E> {
         if error.is_stranger() || matches!(error.kind(), ErrorKind::QueueFull { .. }) {
             return Err(not_connected(&self.stub.name, error));
         }
-        let is_refused = self.driver.as_ref().is_some_and(|driver| !driver.has_table());
+        let is_drain =
+            matches!(error.close_reason(), Some(CloseReason::SHUTDOWN | CloseReason::AGE));
+        let has_table = self.driver.as_ref().is_none_or(ClientDriver::has_table);
+        let is_refused = !has_table && !is_drain;
         if is_refused && !self.wait_for_ready {
             // It never came to a handshake: that is an attempt to connect that failed.
             return Err(not_connected(&self.stub.name, error));

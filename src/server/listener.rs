@@ -79,8 +79,9 @@ impl BoundServer {
         ListenerHandle(Arc::clone(&self.connections))
     }
 
-    /// Serves until `shutdown` is ready, then drains: nothing is accepted any more, new calls are
-    /// refused (NOT_PROCESSED), those that run are finished, at most for the drain's time.
+    /// Serves until `shutdown` is ready, then drains: nothing is accepted any more, clients are
+    /// sent elsewhere without losing a call (LD-7), calls that run are finished, at most for the
+    /// drain's time.
     ///
     /// # Errors
     /// [`ErrorKind::DrainTimeout`] when calls had to be cut because the drain's time was over.
