@@ -43,6 +43,8 @@ pub(crate) struct Client {
 pub(crate) struct Habits {
     /// Of a hundred calls, so many are dropped before their outcome.
     pub(crate) dropped: u64,
+    /// Of a hundred calls that cannot be stopped, so many are dropped long before their end.
+    pub(crate) abandoned: u64,
     /// So many have a deadline of a few milliseconds.
     pub(crate) hurried: u64,
     pub(crate) panics: u64,
@@ -52,6 +54,9 @@ pub(crate) struct Habits {
     pub(crate) is_restless: bool,
     /// Between two calls of a caller.
     pub(crate) pause_us_max: u64,
+    /// After so many of a hundred calls a caller rests.
+    pub(crate) rests: u64,
+    pub(crate) rest_us_max: u64,
     pub(crate) hold_us_max: u64,
 }
 
@@ -141,15 +146,27 @@ impl Client {
         format!("{:?}", self.channel.lock().unwrap())
     }
 
-    /// Makes `calls` calls, one after the other.
+    /// Makes so many calls that leave the client, one after the other, in bursts: at first and
+    /// after a rest all callers of a client meet on its connection. Those that find no connection
+    /// are as many at most.
     pub(crate) async fn work(self: Arc<Self>, calls: u64, habits: Habits, mut random: Random) {
-        for _ in 0..calls {
-            let pause_us = random.between(0, habits.pause_us_max);
+        let (mut sent, mut unsent) = (0, 0);
+        while sent < calls && unsent < calls {
+            let pause_us = match random.percent(habits.rests) {
+                true => random.between(0, habits.rest_us_max),
+                false => random.between(0, habits.pause_us_max),
+            };
             if pause_us > 0 {
                 self.executor.sleep_us(pause_us).await;
             }
             let plan = Plan::draw(&habits, &mut random);
-            self.call(plan).await;
+            match self.call(plan).await {
+                Some(Err(CallError::Rpc(status))) if status.code() == Code::NOT_CONNECTED => {
+                    unsent += 1;
+                    self.executor.sleep_us(random.between(0, REFUSED_PAUSE_US)).await;
+                }
+                _ => sent += 1,
+            }
         }
     }
 
@@ -389,6 +406,11 @@ impl Plan {
                 _ => Patience::Us(random.magnitude(1, habits.hold_us_max * 2)),
             };
         }
+        if kind == STUBBORN && random.percent(habits.abandoned) {
+            // Its answer comes all the same, to a slot that others want.
+            hold_us = random.between(1, habits.hold_us_max);
+            patience = Patience::Us(random.below(1 + hold_us / 4));
+        }
         let end = match random.below(100) {
             0..8 => Ending::Err,
             n if n < 8 + habits.panics => Ending::Panic,
@@ -420,13 +442,16 @@ impl Plan {
 impl Habits {
     pub(crate) fn draw(random: &mut Random) -> Self {
         Self {
-            dropped: random.pick(&[0, 0, 10, 40]),
+            dropped: random.pick(&[0, 10, 40]),
+            abandoned: random.pick(&[0, 80]),
             hurried: random.pick(&[0, 10, 40]),
             panics: random.pick(&[0, 0, 3]),
             tagged: random.pick(&[0, 20]),
             large: random.pick(&[0, 0, 0, 0, 5]),
             is_restless: random.flip(),
-            pause_us_max: random.pick(&[1000, 300_000, 1_000_000]),
+            pause_us_max: random.pick(&[0, 1000, 1000, 100_000]),
+            rests: random.pick(&[5, 10, 30]),
+            rest_us_max: random.pick(&[500_000, 2_000_000]),
             hold_us_max: random.pick(&[100, 10_000, 500_000]),
         }
     }
@@ -443,6 +468,8 @@ static STUBS: LazyLock<Vec<Stub<Order, Receipt, Receipt>>> = LazyLock::new(|| {
     };
     KINDS.iter().map(stub).collect()
 });
+/// As whoever is refused should: not at once again.
+const REFUSED_PAUSE_US: u64 = 200_000;
 const HUNG_AFTER: Duration = Duration::from_secs(2);
 /// So many polls of a call may be for no reason.
 const RESTLESS_POLLS: u64 = 30;

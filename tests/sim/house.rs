@@ -362,7 +362,7 @@ impl From<OldOrder> for Order {
 /// A server's settings, as a seed has them.
 pub(crate) fn config(random: &mut Random) -> ServerConfig {
     let mut config = ServerConfig::default();
-    config.calls_max = random.pick(&[2, 8, 1024]);
+    config.calls_max = random.pick(&[2, 8, 1024, 1024]);
     config.drain_timeout = Duration::from_millis(random.pick(&[200, 2000, 10_000]));
     config.linger_timeout = Duration::from_millis(random.pick(&[50, 1000]));
     config.handshake_timeout = Duration::from_millis(random.pick(&[500, 5000]));

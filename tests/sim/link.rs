@@ -122,6 +122,14 @@ impl Weather {
         Self { latency_us_max, bytes_per_ms, capacity_min, chunks, put_off }
     }
 
+    /// Good enough for large bodies: a few bytes for each round trip would take minutes.
+    pub(crate) fn widen(&mut self) {
+        self.capacity_min = self.capacity_min.max(4096);
+        if self.bytes_per_ms > 0 {
+            self.bytes_per_ms = self.bytes_per_ms.max(2000);
+        }
+    }
+
     /// Nothing in the way.
     pub(crate) const fn clear() -> Self {
         let (latency_us_max, bytes_per_ms, capacity_min) = (0, 0, 65_536);
@@ -130,7 +138,8 @@ impl Weather {
 
     /// The same without what is a fault.
     pub(crate) fn fair(&self) -> Self {
-        Self { bytes_per_ms: 0, ..self.clone() }
+        let capacity_min = self.capacity_min.max(FAIR_CAPACITY);
+        Self { bytes_per_ms: 0, capacity_min, ..self.clone() }
     }
 
     pub(crate) fn round_trip_us(&self, random: &mut Random) -> u64 {
@@ -260,20 +269,28 @@ impl Link {
 
     /// Faults are over. A peer that heard nothing for a while is told that it is not known here.
     pub(crate) fn heal(&self) {
+        let mut wakers = Vec::new();
         let mut state = self.lock();
         state.weather = state.weather.fair();
         for end in &mut state.ends {
             end.reads_from_us = 0;
         }
+        let now_us = self.executor.now_us();
         for way in &mut state.ways {
             way.held_until_us = 0;
+            way.capacity = way.capacity.max(FAIR_CAPACITY);
+            let latest_us = now_us + way.latency_us;
+            way.sent.iter_mut().for_each(|(due_us, _)| *due_us = latest_us.min(*due_us));
+            way.last_due_us = latest_us.min(way.last_due_us);
         }
         let is_half_open = state.ways.iter().any(|way| way.vanishes);
         for way in &mut state.ways {
-            way.reader.iter().for_each(Waker::wake_by_ref);
+            wakers.extend(way.reader.take());
+            wakers.extend(way.writer.take());
         }
         self.set_tick(&mut state);
         drop(state);
+        wakers.into_iter().for_each(Waker::wake);
         if is_half_open {
             self.cut();
         }
@@ -569,3 +586,6 @@ impl Drop for Writer {
         self.0.close_half(self.1, false);
     }
 }
+
+/// What a socket holds when nothing is wrong.
+const FAIR_CAPACITY: u64 = 65_536;

@@ -26,6 +26,8 @@ mod house;
 mod link;
 mod net;
 mod random;
+#[cfg(seeded_bugs)]
+mod seeded_bugs;
 mod seeds;
 mod trace;
 mod world;

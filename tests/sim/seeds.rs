@@ -1,7 +1,7 @@
 //! Runs many seeds, and tells which ones failed and how to see them again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 
 use crate::house::ORDERED;
@@ -35,6 +35,16 @@ pub(crate) struct Total {
 
 /// Runs seeds on all cores, until there are too many failures.
 pub(crate) fn run_many(first: u64, count: u64) -> Total {
+    run_until(first, count, |_| false)
+}
+
+/// Runs seeds on all cores, until one of them is what was looked for, or too many fail.
+pub(crate) fn run_until(
+    first: u64,
+    count: u64,
+    is_found: impl Fn(&Report) -> bool + Sync,
+) -> Total {
+    let is_over = AtomicBool::new(false);
     let next = AtomicU64::new(0);
     let total = Mutex::new(Total::default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -43,11 +53,14 @@ pub(crate) fn run_many(first: u64, count: u64) -> Total {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    if at >= count || total.lock().unwrap().failed_count >= FAILURES_MAX {
+                    if at >= count || is_over.load(Ordering::Relaxed) {
                         return;
                     }
                     let report = run_caught(first.wrapping_add(at), false);
-                    total.lock().unwrap().add(report);
+                    is_over.fetch_or(is_found(&report), Ordering::Relaxed);
+                    let mut total = total.lock().unwrap();
+                    total.add(report);
+                    is_over.fetch_or(total.failed_count >= FAILURES_MAX, Ordering::Relaxed);
                 }
             });
         }
@@ -68,7 +81,7 @@ impl Total {
         }
         if !report.wrong.is_empty() {
             self.failed_count += 1;
-            if self.failed.len() < FAILURES_SHOWN {
+            if self.failed.len() < FAILURES_KEPT {
                 self.failed.push(report);
             }
         }
@@ -81,7 +94,7 @@ impl std::fmt::Display for Total {
         let virtual_s = virtual_us / 1_000_000;
         writeln!(f, "{seeds} seeds, {calls} calls, {ok} ok, {executions} executions")?;
         writeln!(f, "{steps} polls in {virtual_s} s of virtual time; {:?}", self.errors)?;
-        for Report { seed, wrong, .. } in &self.failed {
+        for Report { seed, wrong, .. } in self.failed.iter().take(FAILURES_SHOWN) {
             writeln!(f, "SIM_SEED={seed} cargo test --release --test sim seeds")?;
             for text in wrong {
                 writeln!(f, "  {text}")?;
@@ -124,7 +137,8 @@ fn tell(text: &str) {
     writeln!(std::io::stderr(), "{text}").unwrap();
 }
 
-const FAILURES_MAX: u64 = 20;
+const FAILURES_MAX: u64 = 200;
+const FAILURES_KEPT: usize = 200;
 const FAILURES_SHOWN: usize = 5;
 const SEEDS_DEFAULT: u64 = 60;
 

@@ -72,13 +72,14 @@ pub(crate) struct Setting {
 impl Setting {
     pub(crate) fn draw(random: &mut Random) -> Self {
         let pace = Pace::draw(random);
-        let weather = Weather::draw(random);
-        let mix = Mix::draw(random);
-        let habits = Habits::draw(random);
+        let (mut weather, mix, habits) =
+            (Weather::draw(random), Mix::draw(random), Habits::draw(random));
+        if habits.large > 0 {
+            weather.widen();
+        }
         let clients = random.between(3, 5);
-        let callers = random.between(3, 12);
-        // 200 calls at least, 16 seconds of a caller's pauses at most.
-        let calls_each = 200_u64.div_ceil(clients * callers) + random.below(3);
+        let callers = random.pick(&[3, 8, 24]);
+        let calls_each = random.between(200, 400).div_ceil(clients * callers);
         let chaos_us = random.between(5_000_000, 8_000_000);
         Self { pace, weather, mix, habits, clients, callers, calls_each, chaos_us }
     }
@@ -212,7 +213,7 @@ impl World {
     fn enter(&self, number: u64, port: u16) {
         let mut config = ClientConfig::default();
         let mut random = self.random.lock().unwrap();
-        config.in_flight_calls_max = random.pick(&[1, 4, 1024]);
+        config.in_flight_calls_max = random.pick(&[1, 4, 1024, 1024, 1024]);
         config.connect_timeout = Duration::from_millis(random.pick(&[100, 1000, 5000]));
         config.handshake_timeout = Duration::from_millis(random.pick(&[500, 5000]));
         config.queued_calls_max = random.pick(&[2, 16_384]);
