@@ -58,6 +58,7 @@ pub fn serve_stream(
         settings,
         alarms,
         end: None,
+        is_lingering: false,
     };
     let totals = Arc::clone(&shared.totals);
     let served = std::future::poll_fn(move |cx| {
@@ -84,6 +85,8 @@ struct ServerReader {
     /// Set when all was said; the client's last bytes are discarded then, since closing with
     /// unread input would destroy our answers on their way.
     end: Option<Error>,
+    /// The linger has begun.
+    is_lingering: bool,
 }
 
 /// What a reader has to do at a time.
@@ -115,6 +118,9 @@ impl ServerReader {
                 let end = end.clone();
                 if !self.proto.is_greeted() {
                     return Poll::Ready(end); // Nothing was said that could be lost on its way.
+                }
+                if !self.is_lingering && self.shared.lock().out.is_failed() {
+                    self.linger(); // The last byte was sent.
                 }
                 let is_over =
                     self.poll_alarm(cx).is_ready() || self.input.poll_discard(cx).is_ready();
@@ -298,11 +304,22 @@ impl ServerReader {
         if let Some(waker) = flusher {
             waker.wake();
         }
-        let runtime = &self.shared.runtime;
-        let until = runtime.after(self.settings.linger_timeout);
         self.alarms = Alarms::new();
-        self.alarms.set(Alarm::PATIENCE, Some(until));
         self.end = Some(error);
+        // Who is sent away in good order gets all its answers, as long as it takes some in time;
+        // nobody else is waited for.
+        let is_orderly =
+            matches!(reason, CloseReason::SHUTDOWN | CloseReason::AGE | CloseReason::IDLE);
+        if !is_orderly {
+            self.linger();
+        }
+    }
+
+    /// From now on the client has some time to close its side.
+    fn linger(&mut self) {
+        self.is_lingering = true;
+        let until = self.shared.runtime.after(self.settings.linger_timeout);
+        self.alarms.set(Alarm::PATIENCE, Some(until));
     }
 }
 
