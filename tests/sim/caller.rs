@@ -11,10 +11,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use switchback::service::Fingerprint;
-use switchback::{CallError, Channel, ClientConfig, Code, Disposition, ErrorKind, Status, Stub};
-use switchback::wire::CloseReason;
+use switchback::{CallError, Channel, ClientConfig, Code, Disposition, Status, Stub};
 
 use crate::executor::{Executor, Seams};
+use crate::expect::Excuses;
 use crate::house::{
     BLOCKING, Complaints, Ending, KINDS, Kind, LOOK, OldOrder, Order, PLAIN, Receipt, SPAWNED,
     STUBBORN, TAG, TURN, tag_of,
@@ -35,6 +35,7 @@ pub(crate) struct Client {
     log: ClientLog,
     memory: Memory,
     issued: AtomicU64,
+    excuses: Excuses,
     complaints: Complaints,
 }
 
@@ -105,6 +106,7 @@ impl Client {
         port: u16,
         (executor, net, seams): (&Executor, &Net, Arc<Seams>),
         config: ClientConfig,
+        excuses: Excuses,
         complaints: &Complaints,
     ) -> Arc<Self> {
         let (log, memory) = ClientLog::in_memory(number);
@@ -119,6 +121,7 @@ impl Client {
             log,
             memory,
             issued: AtomicU64::new(0),
+            excuses,
             complaints: complaints.clone(),
         };
         client.renew();
@@ -240,7 +243,7 @@ impl Client {
                 let is_whole = len == answer_bytes && receipt.pad.iter().all(|b| *b == 0x5a);
                 (!is_whole).then(|| format!("{len} bytes came, {answer_bytes} were asked for"))
             }
-            Some(Err(CallError::Rpc(status))) => unexplained(status),
+            Some(Err(CallError::Rpc(status))) => self.excuses.missing(status),
         };
         if let Some(wrong) = wrong {
             self.complaints.add(format!("call {}/{seq}: {wrong}", self.number));
@@ -345,42 +348,6 @@ fn class(status: &Status) -> Outcome<'static> {
         (Code::CANCELLED, _) => Outcome::Cancelled,
         (code, _) => Outcome::Failed(code.name().unwrap_or("nameless")),
     }
-}
-
-/// Why no fault of the simulation explains this status; it explains most.
-fn unexplained(status: &Status) -> Option<String> {
-    let is_known = [
-        Code::NOT_CONNECTED,
-        Code::QUEUE_FULL,
-        Code::CONNECTION_LOST,
-        Code::OVERLOADED,
-        Code::DRAINING,
-        Code::DEADLINE_EXCEEDED,
-        Code::CANCELLED,
-        // A handler that panicked as ordered.
-        Code::INTERNAL,
-        // The version that was asked for went twice while the call was on its way.
-        Code::UNSUPPORTED_VERSION,
-    ]
-    .contains(&status.code());
-    if !is_known {
-        return Some(format!("no fault explains {status}"));
-    }
-    let source = std::error::Error::source(status)?;
-    let error: &switchback::Error = source.downcast_ref()?;
-    let is_sound = match error.kind() {
-        ErrorKind::ClosedByPeer { reason, .. } => [
-            CloseReason::NORMAL,
-            CloseReason::SHUTDOWN,
-            CloseReason::HANDSHAKE_TIMEOUT,
-        ]
-        .contains(reason),
-        ErrorKind::NotSwitchback { .. }
-        | ErrorKind::NoCommonVersion { .. }
-        | ErrorKind::PeerMisbehaved { .. } => false,
-        _ => true,
-    };
-    (!is_sound).then(|| format!("no fault explains {status}: {error}"))
 }
 
 impl Plan {

@@ -266,7 +266,9 @@ impl Executor {
         let tasks: Vec<Task> = ids.iter().filter_map(|id| state.tasks.remove(id)).collect();
         drop(state);
         let count = ids.len().try_into().unwrap();
-        self.note("kill", [process.0, count, 0], || format!("process {}, {count} tasks", process.0));
+        self.note("kill", [process.0, count, 0], || {
+            format!("process {}, {count} tasks", process.0)
+        });
         drop(tasks);
     }
 

@@ -1,6 +1,6 @@
 //! What must hold, in one place: to be tightened as the product promises more.
 //!
-//! - while it runs: the ledger, and what `caller::unexplained` says of single outcomes
+//! - while it runs: the ledger, and of each failed call, that something explains it
 //! - after the faults: every channel answers within [`CONVERGED_AFTER_US`]
 //! - at rest: connections that are open hold no call, no waiter, no byte; no handler runs
 //! - at the end: no task, no timer, no socket, no connection's state
@@ -8,10 +8,76 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use switchback::wire::CloseReason;
+use switchback::{Code, ErrorKind, Status};
+
 use crate::executor::Halt;
+use crate::faults::Fault;
 use crate::house::House;
 use crate::ledger::{Rules, Verdict, check_bytes};
 use crate::world::{GOD, Setting, World};
+
+/// What may explain that a call fails; drawn from what a seed has drawn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Excuses {
+    /// Connections end in no good order, or cannot be had.
+    is_lossy: bool,
+    has_versions: bool,
+}
+
+impl Excuses {
+    pub(crate) fn of(setting: &Setting) -> Self {
+        Self {
+            is_lossy: !setting.is_lossless(),
+            has_versions: setting.mix.has(Fault::Versions),
+        }
+    }
+
+    /// Why nothing explains this status, if so.
+    pub(crate) fn missing(self, status: &Status) -> Option<String> {
+        let is_explained = match status.code() {
+            // The caller's own wish, or a limit: of the deadline, of calls, of the queue. Or a
+            // handler that panicked as ordered.
+            Code::CANCELLED
+            | Code::DEADLINE_EXCEEDED
+            | Code::OVERLOADED
+            | Code::QUEUE_FULL
+            | Code::INTERNAL => true,
+            // P6: where connections are only drained, and grow old, no call is lost.
+            Code::NOT_CONNECTED | Code::CONNECTION_LOST | Code::DRAINING => self.is_lossy,
+            // The version that was asked for went twice while the call was on its way.
+            Code::UNSUPPORTED_VERSION => self.has_versions,
+            _ => false,
+        };
+        if !is_explained {
+            let source = std::error::Error::source(status);
+            return Some(format!("nothing explains {status}; {source:?}"));
+        }
+        let source = std::error::Error::source(status)?;
+        let error: &switchback::Error = source.downcast_ref()?;
+        let is_sound = match error.kind() {
+            ErrorKind::ClosedByPeer { reason, .. } => self.explain(*reason),
+            ErrorKind::PeerMisbehaved { reason, .. } => self.explain(*reason),
+            ErrorKind::NotSwitchback { .. } | ErrorKind::NoCommonVersion { .. } => false,
+            _ => true,
+        };
+        (!is_sound).then(|| format!("nothing explains {status}: {error}"))
+    }
+
+    fn explain(self, reason: CloseReason) -> bool {
+        match reason {
+            CloseReason::NORMAL | CloseReason::SHUTDOWN | CloseReason::AGE | CloseReason::IDLE => {
+                true
+            }
+            // Times are short there, and nothing may come for long.
+            CloseReason::HANDSHAKE_TIMEOUT
+            | CloseReason::FRAME_TIMEOUT
+            | CloseReason::SLOW_CONSUMER
+            | CloseReason::DRAIN_TIMEOUT => self.is_lossy,
+            _ => false,
+        }
+    }
+}
 
 /// The ledger's verdict on a simulation that has ended.
 pub(crate) fn judge(world: &World, setting: &Setting) -> Verdict {
@@ -45,7 +111,8 @@ pub(crate) fn rest(world: &World) {
     for client in world.clients() {
         let said = client.describe();
         for (what, n) in ["busy: ", "queued_bytes: ", "queue: ", "waiting: "].map(|what| {
-            let numbers = said.split(what).skip(1).map(|rest| rest.split(|c: char| !c.is_numeric()));
+            let numbers =
+                said.split(what).skip(1).map(|rest| rest.split(|c: char| !c.is_numeric()));
             let numbers = numbers.filter_map(|mut rest| rest.next()?.parse::<u64>().ok());
             (what, numbers.sum::<u64>())
         }) {

@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use switchback::service::Retirement;
@@ -19,7 +18,6 @@ use tokio::sync::oneshot;
 use crate::executor::{Executor, ProcessId, Seams, us_of};
 use crate::ledger::{How, Memory, ServerLog, Start};
 use crate::net::Net;
-use crate::random::Random;
 
 /// What every method takes.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -153,18 +151,7 @@ impl House {
             *reporter.served.lock().unwrap() = Some(ended);
         });
         let (retirements, obituary, stop) = (Vec::new(), None, Some(stop));
-        Self {
-            port,
-            instance,
-            process,
-            seams,
-            dispatch,
-            stop,
-            desk,
-            memory,
-            retirements,
-            obituary,
-        }
+        Self { port, instance, process, seams, dispatch, stop, desk, memory, retirements, obituary }
     }
 
     /// Tells it to drain.
@@ -254,8 +241,7 @@ async fn serve(
     }
     let pad = vec![0x5a; order.answer_bytes.try_into().unwrap()];
     let (nonce, instance) = (execution.nonce, desk.instance);
-    let receipt =
-        Receipt { nonce, client: order.client, seq: order.seq, instance, version, pad };
+    let receipt = Receipt { nonce, client: order.client, seq: order.seq, instance, version, pad };
     match order.end {
         Ending::Ok => {
             execution.finish(How::Ok);
@@ -357,16 +343,6 @@ impl From<OldOrder> for Order {
         let OldOrder { pad, answer_bytes, end, hold: (hold_us, yields), call: (client, seq) } = old;
         Self { client, seq, hold_us, yields, end, pad, answer_bytes: answer_bytes.into() }
     }
-}
-
-/// A server's settings, as a seed has them.
-pub(crate) fn config(random: &mut Random) -> ServerConfig {
-    let mut config = ServerConfig::default();
-    config.calls_max = random.pick(&[2, 8, 1024, 1024]);
-    config.drain_timeout = Duration::from_millis(random.pick(&[200, 2000, 10_000]));
-    config.linger_timeout = Duration::from_millis(random.pick(&[50, 1000]));
-    config.handshake_timeout = Duration::from_millis(random.pick(&[500, 5000]));
-    config
 }
 
 /// What travels beside some calls.

@@ -130,6 +130,11 @@ impl Weather {
         }
     }
 
+    /// Whether bodies pass in no time that anybody would take for the end.
+    pub(crate) const fn is_wide(&self) -> bool {
+        self.capacity_min >= 4096 && self.bytes_per_ms == 0
+    }
+
     /// Nothing in the way.
     pub(crate) const fn clear() -> Self {
         let (latency_us_max, bytes_per_ms, capacity_min) = (0, 0, 65_536);

@@ -28,7 +28,8 @@ fn is_caught(bug: Bug) -> bool {
         eprintln!("{bug:?}: not seen\n{total}");
         return false;
     };
-    let broken: Vec<String> = first.verdict.broken.iter().map(|(i, n)| format!("{i:?} {n}x")).collect();
+    let broken: Vec<String> =
+        first.verdict.broken.iter().map(|(i, n)| format!("{i:?} {n}x")).collect();
     let (seed, broken, wrong) = (first.seed, broken.join(", "), &first.wrong[0]);
     eprintln!("{bug:?}: caught by seed {seed} ({broken})\n{wrong}");
     true

@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use switchback::ClientConfig;
+use switchback::{ClientConfig, ServerConfig};
 
 use crate::caller::{Client, Habits, Plan};
 use crate::executor::{Executor, Halt, Pace, ProcessId, Seams, Step};
 use crate::expect;
 use crate::faults::{Mix, inject};
-use crate::house::{Complaints, House, config};
+use crate::house::{Complaints, House};
 use crate::ledger::Verdict;
 use crate::link::{Side, Weather};
 use crate::net::Net;
@@ -32,6 +32,7 @@ pub(crate) struct World {
     pub(crate) net: Net,
     pub(crate) complaints: Complaints,
     pub(crate) mix: Mix,
+    setting: Setting,
     houses: Mutex<Vec<House>>,
     clients: Mutex<Vec<Arc<Client>>>,
     random: Mutex<Random>,
@@ -82,6 +83,12 @@ impl Setting {
         let calls_each = random.between(200, 400).div_ceil(clients * callers);
         let chaos_us = random.between(5_000_000, 8_000_000);
         Self { pace, weather, mix, habits, clients, callers, calls_each, chaos_us }
+    }
+
+    /// Whether no call may be lost: servers go as they do in daily operation, and the network is
+    /// not so slow that it looks dead.
+    pub(crate) fn is_lossless(&self) -> bool {
+        self.mix.only_drains() && self.weather.is_wide()
     }
 }
 
@@ -160,6 +167,7 @@ impl World {
             net,
             complaints: Complaints::default(),
             mix: setting.mix.clone(),
+            setting: setting.clone(),
             houses: Mutex::default(),
             clients: Mutex::default(),
             random: Mutex::new(Random::new(seed, "world")),
@@ -204,22 +212,57 @@ impl World {
     /// Opens another instance at a port.
     fn open(&self, port: u16) {
         let (seams, instance) = (self.seams(), self.instances.fetch_add(1, Ordering::Relaxed));
-        let config = config(&mut self.random.lock().unwrap());
+        let config = self.server_config();
         let at = (port, instance);
         let house = House::open(&self.net, seams, &self.executor, at, config, &self.complaints);
         self.houses.lock().unwrap().push(house);
     }
 
     fn enter(&self, number: u64, port: u16) {
-        let mut config = ClientConfig::default();
-        let mut random = self.random.lock().unwrap();
-        config.in_flight_calls_max = random.pick(&[1, 4, 1024, 1024, 1024]);
-        config.connect_timeout = Duration::from_millis(random.pick(&[100, 1000, 5000]));
-        config.handshake_timeout = Duration::from_millis(random.pick(&[500, 5000]));
-        config.queued_calls_max = random.pick(&[2, 16_384]);
+        let config = self.client_config();
         let around = (&self.executor, &self.net, self.seams());
-        let client = Client::new(number, port, around, config, &self.complaints);
+        let excuses = expect::Excuses::of(&self.setting);
+        let client = Client::new(number, port, around, config, excuses, &self.complaints);
         self.clients.lock().unwrap().push(client);
+    }
+
+    /// Where no call may be lost, what cuts connections off is as patient as it is by default.
+    fn client_config(&self) -> ClientConfig {
+        let random = &mut *self.random.lock().unwrap();
+        let mut config = ClientConfig::default();
+        config.in_flight_calls_max = random.pick(&[1, 4, 1024, 1024, 1024]);
+        config.queued_calls_max = random.pick(&[2, 16_384]);
+        config.wait_for_ready = random.percent(30);
+        if !self.setting.is_lossless() {
+            config.connect_timeout = ms(random.pick(&[100, 1000, 5000]));
+            config.handshake_timeout = ms(random.pick(&[500, 5000]));
+            config.keepalive.silence = ms(random.pick(&[1000, 5000]));
+            config.keepalive.patience = ms(random.pick(&[1000, 5000]));
+            config.frame_timeout = ms(random.pick(&[500, 5000]));
+            config.write_timeout = ms(random.pick(&[1000, 10_000]));
+        }
+        config
+    }
+
+    fn server_config(&self) -> ServerConfig {
+        let random = &mut *self.random.lock().unwrap();
+        let mut config = ServerConfig::default();
+        config.calls_max = random.pick(&[2, 8, 1024, 1024]);
+        config.linger_timeout = ms(random.pick(&[50, 1000]));
+        config.idle_timeout = ms(random.pick(&[300, 300_000, 300_000]));
+        config.connection_age = ms(random.pick(&[200, 1000, 1_800_000, 1_800_000]));
+        config.drain_timeout = ms(10_000);
+        if !self.setting.is_lossless() {
+            config.drain_timeout = ms(random.pick(&[200, 2000, 10_000]));
+            config.handshake_timeout = ms(random.pick(&[500, 5000]));
+            config.keepalive.silence = ms(random.pick(&[1000, 5000]));
+            config.keepalive.patience = ms(random.pick(&[1000, 5000]));
+            config.frame_timeout = ms(random.pick(&[500, 5000]));
+            config.write_timeout = ms(random.pick(&[1000, 10_000]));
+            config.server_calls_max = random.pick(&[8, 16_384]);
+            config.in_flight_bytes_max = random.pick(&[100_000, 8_388_608]);
+        }
+        config
     }
 
     /// Kills the instance at a port; another one opens after a while.
@@ -342,6 +385,10 @@ impl std::fmt::Display for Halt {
             Self::Livelock => f.write_str("livelock: tasks wake each other without end"),
         }
     }
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
 }
 
 /// The process of the simulation itself.
