@@ -27,10 +27,7 @@ pub(crate) struct Excuses {
 
 impl Excuses {
     pub(crate) fn of(setting: &Setting) -> Self {
-        Self {
-            is_lossy: !setting.is_lossless(),
-            has_versions: setting.mix.has(Fault::Versions),
-        }
+        Self { is_lossy: !setting.is_lossless(), has_versions: setting.mix.has(Fault::Versions) }
     }
 
     /// Why nothing explains this status, if so.

@@ -5,11 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
-use switchback::transport::{Accept, Address, Connect, Stream};
+use switchback::transport::{Accept, Accepting, Address, Connect, Connecting, Stream};
 use switchback::{Error, ErrorKind};
 
 use crate::executor::{Executor, ProcessId};
@@ -37,7 +36,8 @@ struct State {
 /// What is known of an address, whether somebody listens or not.
 #[derive(Default)]
 struct Port {
-    listener: Option<Listener>,
+    /// The newest is last, and gets whoever connects; the others empty their queues.
+    listeners: Vec<Listener>,
     refuses_until_us: u64,
     swallows_until_us: u64,
     /// In percent, of accepts.
@@ -78,15 +78,14 @@ impl Net {
         Self(Arc::new(Shared { executor: executor.clone(), state }))
     }
 
-    /// Listens; whoever listened there before does no more.
+    /// Listens; whoever connects from now on comes here, not to who listened before.
     pub(crate) fn listen(&self, process: ProcessId, port: u16) -> Acceptor {
         let mut state = self.0.state.lock().unwrap();
         let id = state.next_listener;
         state.next_listener += 1;
         let listener = Listener { id, process, queue: VecDeque::new(), waker: None };
-        let before = state.ports.entry(port).or_default().listener.replace(listener);
+        state.ports.entry(port).or_default().listeners.push(listener);
         drop(state);
-        drop(before);
         Acceptor { net: self.clone(), id, port }
     }
 
@@ -94,7 +93,7 @@ impl Net {
     pub(crate) fn unlisten(&self, process: ProcessId) {
         let mut state = self.0.state.lock().unwrap();
         let ports = state.ports.values_mut();
-        let of_it = |port: &mut Port| port.listener.take_if(|known| known.process == process);
+        let of_it = |port: &mut Port| port.take(|known| known.process == process);
         let gone: Vec<Listener> = ports.filter_map(of_it).collect();
         drop(state);
         drop(gone);
@@ -156,7 +155,7 @@ impl Net {
             executor.note("swallow", [port.into(), 0, 0], || format!("a connect to {port}"));
             return None;
         }
-        let listener = known.listener.as_mut().filter(|_| now_us >= known.refuses_until_us);
+        let listener = known.listeners.last_mut().filter(|_| now_us >= known.refuses_until_us);
         let Some(listener) = listener else {
             executor.note("refuse", [port.into(), 0, 0], || format!("a connect to {port}"));
             return Some(Err(io::ErrorKind::ConnectionRefused.into()));
@@ -191,8 +190,15 @@ impl Net {
     }
 }
 
+impl Port {
+    fn take(&mut self, is_it: impl Fn(&Listener) -> bool) -> Option<Listener> {
+        let at = self.listeners.iter().position(is_it)?;
+        Some(self.listeners.remove(at))
+    }
+}
+
 impl Connect for Connector {
-    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send + '_>> {
+    fn connect(&self) -> Connecting<'_> {
         Box::pin(async {
             self.net.0.executor.sleep_us(self.net.delay_us()).await;
             match self.net.connect(self.process, self.port) {
@@ -214,8 +220,8 @@ impl Acceptor {
         let State { random, ports, .. } = &mut *state;
         let Some(port) = ports.get_mut(&self.port) else { return Poll::Pending };
         let errors = port.errors;
-        let Some(listener) = port.listener.as_mut().filter(|known| known.id == self.id) else {
-            return Poll::Pending; // Somebody else has the port now; this one will be dropped.
+        let Some(listener) = port.listeners.iter_mut().find(|known| known.id == self.id) else {
+            return Poll::Pending; // Its process is killed.
         };
         if listener.queue.is_empty() {
             listener.waker = Some(waker.clone());
@@ -230,7 +236,7 @@ impl Acceptor {
 }
 
 impl Accept for Acceptor {
-    fn accept(&self) -> Pin<Box<dyn Future<Output = io::Result<Stream>> + Send + '_>> {
+    fn accept(&self) -> Accepting<'_> {
         Box::pin(std::future::poll_fn(|cx| self.poll_accept(cx.waker())))
     }
 
@@ -243,7 +249,7 @@ impl Drop for Acceptor {
     fn drop(&mut self) {
         let mut state = self.net.0.state.lock().unwrap();
         let port = state.ports.get_mut(&self.port);
-        let gone = port.and_then(|port| port.listener.take_if(|known| known.id == self.id));
+        let gone = port.and_then(|port| port.take(|known| known.id == self.id));
         drop(state);
         drop(gone);
     }

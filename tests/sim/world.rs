@@ -294,8 +294,10 @@ impl World {
             is_there = true;
             house.drain();
         });
-        if is_there {
-            self.open_after(port, for_us);
+        match (is_there, for_us) {
+            (false, _) => {}
+            (true, 0) => self.open(port),
+            (true, _) => self.open_after(port, for_us),
         }
     }
 
