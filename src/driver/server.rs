@@ -59,6 +59,7 @@ pub fn serve_stream(
         alarms,
         end: None,
         is_lingering: false,
+        is_awaited: false,
     };
     let totals = Arc::clone(&shared.totals);
     let served = std::future::poll_fn(move |cx| {
@@ -87,6 +88,8 @@ struct ServerReader {
     end: Option<Error>,
     /// The linger has begun.
     is_lingering: bool,
+    /// It is to go, and has not said HELLO yet.
+    is_awaited: bool,
 }
 
 /// What a reader has to do at a time.
@@ -175,11 +178,17 @@ impl ServerReader {
             self.leaving = Some(CloseReason::SHUTDOWN);
         }
         let Some(reason) = self.leaving else { return false };
-        if !self.proto.is_open() {
-            self.close(reason, "", Error::closed_here(reason));
-            return true;
-        }
         let is_closing = self.shared.is_closing.load(Ordering::Acquire);
+        if !self.proto.is_open() && !is_closing {
+            // Its first calls may be on their way, with its HELLO: it is told what became of them.
+            if !self.is_awaited {
+                self.is_awaited = true;
+                let until = self.shared.runtime.clock.now() + GOAWAY_ROUND_TRIP_MAX;
+                self.alarms.set(Alarm::GOAWAY, Some(until));
+                return true;
+            }
+            return false;
+        }
         let pending = self.shared.pending_count.load(Ordering::Acquire);
         if is_closing && pending > 0 {
             let detail = format!("{pending} calls were cut");
@@ -240,6 +249,10 @@ impl ServerReader {
             Alarm::AGE => {
                 self.leaving = Some(CloseReason::AGE);
                 self.shared.is_draining.store(true, Ordering::Release);
+            }
+            Alarm::GOAWAY if !self.proto.is_open() => {
+                let reason = self.leaving.unwrap_or(CloseReason::SHUTDOWN);
+                self.close(reason, "", Error::closed_here(reason));
             }
             Alarm::GOAWAY => self.say(ServerConnection::finish_goaway),
             Alarm::GRACE => self.shared.is_closing.store(true, Ordering::Release),
@@ -336,5 +349,6 @@ fn ended(why: &'static str) -> Error {
 
 /// Reads in one turn of the task, before others have theirs.
 const TURNS_MAX: usize = 32;
-/// From the first GOAWAY to the second one, if the client does not answer.
+/// From the first GOAWAY to the second one, if the client does not answer; for the HELLO of a
+/// client that is to go as much.
 const GOAWAY_ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
