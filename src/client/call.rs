@@ -53,6 +53,8 @@ pub struct Call<Q: 'static, R: 'static, E: 'static> {
     attempt: u8,
     /// Attempts that nobody read, and that therefore do not count.
     replays: u32,
+    /// How an attempt ended that may have been executed: the last one.
+    unknown: Option<Status>,
     /// Made by a handler that serves a call which was itself tried again.
     is_nested_retry: bool,
     wait_for_ready: bool,
@@ -88,6 +90,7 @@ impl<Q, R, E> Call<Q, R, E> {
             was_resent: false,
             attempt: 0,
             replays: 0,
+            unknown: None,
             is_nested_retry: false,
             wait_for_ready,
         }
@@ -394,6 +397,9 @@ impl<Q, R, E> Call<Q, R, E> {
                 tracing::debug!(method = %self.stub.name, %status, ?after, attempt, "tried again");
                 self.attempt = attempt;
                 self.replays += u32::from(is_free);
+                if status.disposition() == Disposition::Maybe {
+                    self.unknown = Some(status);
+                }
                 self.driver = None;
                 self.state = if after.is_zero() {
                     State::Connecting(Wait::new(self.wait_for_ready))
@@ -402,6 +408,24 @@ impl<Q, R, E> Call<Q, R, E> {
                 };
                 None
             }
+        }
+    }
+
+    /// What is true of the whole call, when its last attempt ended so: that this attempt was not
+    /// executed says nothing of those before it.
+    fn of_all_attempts(&mut self, result: Result<R, CallError<E>>) -> Result<R, CallError<E>> {
+        match (result, self.unknown.take()) {
+            (Err(CallError::Rpc(status)), Some(unknown))
+                if status.disposition() == Disposition::NotProcessed =>
+            {
+                if status.code() == Code::DEADLINE_EXCEEDED {
+                    let message = format!("{}: the time was over for a retry", self.stub.name);
+                    let status = Status::stamped(status.code(), Disposition::Maybe, message);
+                    return Err(status.with_source(Arc::new(unknown)).into());
+                }
+                Err(unknown.into())
+            }
+            (result, _) => result,
         }
     }
 
@@ -455,7 +479,7 @@ impl<Q, R, E> Future for Call<Q, R, E> {
         let result = std::task::ready!(this.poll_call(cx));
         this.give_up();
         this.request = None;
-        Poll::Ready(result)
+        Poll::Ready(this.of_all_attempts(result))
     }
 }
 

@@ -325,6 +325,11 @@ const IMPATIENCE: Duration = Duration::from_secs(1);
 
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connector").field("config", &self.config).finish_non_exhaustive()
+        let state = self.lock();
+        f.debug_struct("Connector")
+            .field("config", &self.config)
+            .field("driver", &state.driver)
+            .field("waiting", &state.waiting.len())
+            .finish_non_exhaustive()
     }
 }

@@ -586,6 +586,8 @@ impl std::fmt::Debug for ClientShared {
         let state = self.lock();
         f.debug_struct("ClientShared")
             .field("busy", &state.proto.calls.busy())
+            .field("queue", &state.queue.len())
+            .field("waiting", &state.waiting.len())
             .field("out", &state.out)
             .field("end", &state.end)
             .finish_non_exhaustive()

@@ -58,6 +58,8 @@ pub fn serve_stream(
         settings,
         alarms,
         end: None,
+        is_lingering: false,
+        is_awaited: false,
     };
     let totals = Arc::clone(&shared.totals);
     let served = std::future::poll_fn(move |cx| {
@@ -84,6 +86,10 @@ struct ServerReader {
     /// Set when all was said; the client's last bytes are discarded then, since closing with
     /// unread input would destroy our answers on their way.
     end: Option<Error>,
+    /// The linger has begun.
+    is_lingering: bool,
+    /// It is to go, and has not said HELLO yet.
+    is_awaited: bool,
 }
 
 /// What a reader has to do at a time.
@@ -115,6 +121,9 @@ impl ServerReader {
                 let end = end.clone();
                 if !self.proto.is_greeted() {
                     return Poll::Ready(end); // Nothing was said that could be lost on its way.
+                }
+                if !self.is_lingering && self.shared.lock().out.is_failed() {
+                    self.linger(); // The last byte was sent.
                 }
                 let is_over =
                     self.poll_alarm(cx).is_ready() || self.input.poll_discard(cx).is_ready();
@@ -169,11 +178,17 @@ impl ServerReader {
             self.leaving = Some(CloseReason::SHUTDOWN);
         }
         let Some(reason) = self.leaving else { return false };
-        if !self.proto.is_open() {
-            self.close(reason, "", Error::closed_here(reason));
-            return true;
-        }
         let is_closing = self.shared.is_closing.load(Ordering::Acquire);
+        if !self.proto.is_open() && !is_closing {
+            // Its first calls may be on their way, with its HELLO: it is told what became of them.
+            if !self.is_awaited {
+                self.is_awaited = true;
+                let until = self.shared.runtime.clock.now() + GOAWAY_ROUND_TRIP_MAX;
+                self.alarms.set(Alarm::GOAWAY, Some(until));
+                return true;
+            }
+            return false;
+        }
         let pending = self.shared.pending_count.load(Ordering::Acquire);
         if is_closing && pending > 0 {
             let detail = format!("{pending} calls were cut");
@@ -234,6 +249,10 @@ impl ServerReader {
             Alarm::AGE => {
                 self.leaving = Some(CloseReason::AGE);
                 self.shared.is_draining.store(true, Ordering::Release);
+            }
+            Alarm::GOAWAY if !self.proto.is_open() => {
+                let reason = self.leaving.unwrap_or(CloseReason::SHUTDOWN);
+                self.close(reason, "", Error::closed_here(reason));
             }
             Alarm::GOAWAY => self.say(ServerConnection::finish_goaway),
             Alarm::GRACE => self.shared.is_closing.store(true, Ordering::Release),
@@ -298,11 +317,22 @@ impl ServerReader {
         if let Some(waker) = flusher {
             waker.wake();
         }
-        let runtime = &self.shared.runtime;
-        let until = runtime.after(self.settings.linger_timeout);
         self.alarms = Alarms::new();
-        self.alarms.set(Alarm::PATIENCE, Some(until));
         self.end = Some(error);
+        // Who is sent away in good order gets all its answers, as long as it takes some in time;
+        // nobody else is waited for.
+        let is_orderly =
+            matches!(reason, CloseReason::SHUTDOWN | CloseReason::AGE | CloseReason::IDLE);
+        if !is_orderly {
+            self.linger();
+        }
+    }
+
+    /// From now on the client has some time to close its side.
+    fn linger(&mut self) {
+        self.is_lingering = true;
+        let until = self.shared.runtime.after(self.settings.linger_timeout);
+        self.alarms.set(Alarm::PATIENCE, Some(until));
     }
 }
 
@@ -319,5 +349,6 @@ fn ended(why: &'static str) -> Error {
 
 /// Reads in one turn of the task, before others have theirs.
 const TURNS_MAX: usize = 32;
-/// From the first GOAWAY to the second one, if the client does not answer.
+/// From the first GOAWAY to the second one, if the client does not answer; for the HELLO of a
+/// client that is to go as much.
 const GOAWAY_ROUND_TRIP_MAX: Duration = Duration::from_secs(1);

@@ -99,6 +99,7 @@ impl BoundServer {
             })
             .await;
         }
+        self.accept_waiting().await;
         let Self { acceptor, connections, config, runtime, .. } = self;
         drop(acceptor); // Nobody waits in its queue for a server that will not come.
         let drained = drain(&connections, &config, &runtime).await;
@@ -128,6 +129,21 @@ impl BoundServer {
                         self.runtime.clock.sleep_until(now + wait).await;
                     }
                 }
+            }
+        }
+    }
+
+    /// Takes those that are connected already, so that they are sent away in good order: a queue
+    /// that goes with its listener is reset, and with it calls that were sent on the spot.
+    async fn accept_waiting(&self) {
+        for _ in 0..self.config.connections_max {
+            let mut accepting = self.acceptor.accept();
+            let next = std::future::poll_fn(|cx| Poll::Ready(accepting.as_mut().poll(cx))).await;
+            match next {
+                // Who is refused is closed, as ever.
+                Poll::Ready(Ok(stream)) => drop(self.receive(stream)),
+                Poll::Ready(Err(_)) => self.connections.count_accept_error(),
+                Poll::Pending => return,
             }
         }
     }

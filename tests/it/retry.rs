@@ -57,6 +57,35 @@ async fn an_unknown_outcome_is_tried_again_only_if_idempotent() {
     assert_status(call.await.unwrap(), Code::CONNECTION_LOST, Disposition::Maybe);
 }
 
+/// What is not known of the first attempt is not known of the call, though the second one was
+/// certainly not executed. Shown by a server that reads a call and goes for good, and by one that
+/// refuses the retry.
+#[tokio::test]
+async fn a_retry_that_is_not_executed_leaves_the_outcome_unknown() {
+    let (listener, url) = listen().await;
+    let channel = Channel::lazy(&url).unwrap();
+    let call = tokio::spawn(channel.call(idempotent_echo(), 5));
+    let mut raw = greeted(&listener).await;
+    assert_eq!(raw.attempt().await, (1, 0));
+    drop(listener);
+    drop(raw);
+    assert_status(call.await.unwrap(), Code::CONNECTION_LOST, Disposition::Maybe);
+
+    let (listener, url) = listen().await;
+    let channel = Channel::lazy(&url).unwrap();
+    let call = tokio::spawn(channel.call(idempotent_echo(), 5));
+    let mut raw = greeted(&listener).await;
+    assert_eq!(raw.attempt().await, (1, 0));
+    drop(raw);
+    let mut raw = greeted(&listener).await;
+    for attempt in 1..3 {
+        let (id, number) = raw.attempt().await;
+        assert_eq!(number, attempt);
+        raw.answer(id, Code::OVERLOADED, Disposition::NotProcessed, &[]).await;
+    }
+    assert_status(call.await.unwrap(), Code::CONNECTION_LOST, Disposition::Maybe);
+}
+
 /// A call has three attempts, no more. Shown by a server that reads each and goes.
 #[tokio::test]
 async fn attempts_are_limited() {
