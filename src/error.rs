@@ -129,8 +129,33 @@ pub enum ErrorKind {
         detail: String,
     },
     /// This side closed the connection.
-    #[error("the connection was closed on this side")]
-    ClosedHere,
+    #[error("the connection was closed on this side: {reason}")]
+    ClosedHere {
+        /// Why.
+        reason: CloseReason,
+    },
+    /// The peer said nothing, not even to a PING.
+    #[error("{peer}: the peer is silent for {after:?}, and does not answer a PING")]
+    Silent {
+        /// Its address.
+        peer: String,
+        /// How long.
+        after: Duration,
+    },
+    /// The peer took nothing of what was written.
+    #[error("{peer}: the peer has read nothing of what was written for {after:?}")]
+    Stalled {
+        /// Its address.
+        peer: String,
+        /// The limit.
+        after: Duration,
+    },
+    /// The server goes away and has not read the call.
+    #[error("the server goes away ({reason}) and did not read the call")]
+    GoingAway {
+        /// Why.
+        reason: CloseReason,
+    },
     /// The connection ended without a word.
     #[error("the connection ended: {error}")]
     Lost {
@@ -192,19 +217,46 @@ impl Error {
             ErrorKind::NotSwitchback { .. }
             | ErrorKind::HandshakeTimeout { .. }
             | ErrorKind::PeerMisbehaved { .. }
+            | ErrorKind::Stalled { .. }
+            | ErrorKind::GoingAway { .. }
             | ErrorKind::Refused { .. } => Side::Peer,
             ErrorKind::ConnectTimeout { .. }
             | ErrorKind::Connect { .. }
             | ErrorKind::ClosedByPeer { .. }
             | ErrorKind::NoCommonVersion { .. }
+            | ErrorKind::Silent { .. }
             | ErrorKind::Lost { .. } => Side::Between,
             _ => Side::Here,
         }
     }
 
-    /// Whether the peer turned out not to speak any version of the protocol that we do.
+    /// Why the connection was closed, by this side or by the other; `None` if it ended without a
+    /// word, or there was none.
+    #[must_use]
+    pub const fn close_reason(&self) -> Option<CloseReason> {
+        match self.kind() {
+            ErrorKind::ClosedHere { reason }
+            | ErrorKind::ClosedByPeer { reason, .. }
+            | ErrorKind::PeerMisbehaved { reason, .. }
+            | ErrorKind::GoingAway { reason } => Some(*reason),
+            ErrorKind::NotSwitchback { .. } => Some(CloseReason::NOT_SWITCHBACK),
+            ErrorKind::NoCommonVersion { .. } => Some(CloseReason::NO_COMMON_VERSION),
+            ErrorKind::HandshakeTimeout { .. } => Some(CloseReason::HANDSHAKE_TIMEOUT),
+            ErrorKind::Silent { .. } => Some(CloseReason::KEEPALIVE_TIMEOUT),
+            ErrorKind::Stalled { .. } => Some(CloseReason::SLOW_CONSUMER),
+            _ => None,
+        }
+    }
+
+    /// The error of a connection that this side closed.
+    pub(crate) fn closed_here(reason: CloseReason) -> Self {
+        ErrorKind::ClosedHere { reason }.into()
+    }
+
+    /// Whether the peer speaks no version of the protocol that we do, and says so: it executed
+    /// nothing (HS-4). Bytes that make no sense do not say that much.
     pub(crate) const fn is_stranger(&self) -> bool {
-        matches!(self.kind(), ErrorKind::NotSwitchback { .. } | ErrorKind::NoCommonVersion { .. })
+        matches!(self.kind(), ErrorKind::NoCommonVersion { .. })
     }
 
     /// The error for bytes that broke the protocol; `input` is what they were.

@@ -37,6 +37,7 @@ extern crate self as switchback;
 pub mod client;
 pub mod driver;
 pub mod error;
+pub mod policy;
 pub mod proto;
 pub mod server;
 pub mod service;

@@ -10,7 +10,9 @@
 //! not define. A canonical frame comes back byte for byte, any other as the same value.
 
 use arbitrary::{Result, Unstructured};
-use switchback::wire::{CallId, Close, CloseReason, Code, Decoder, Disposition, Flags, Frame};
+use switchback::wire::{
+    CallId, Close, CloseReason, Code, Decoder, Disposition, Flags, Frame, Goaway,
+};
 use switchback::wire::{FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR, Hello, HelloAck, Kind, MethodId};
 use switchback::wire::{MethodRow, Preface, RawFrame, Request, RequestFields, Response};
 use switchback::wire::{TablePayload, Tlv, Tlvs, VersionRange, VersionRow, append_control};
@@ -38,7 +40,7 @@ fn values(u: &mut Unstructured<'_>) -> Result<()> {
         let before = out.len();
         let call = CallId(u.arbitrary::<u32>()?.max(1));
         let (ext, payload, text): (Vec<u8>, Vec<u8>, String);
-        let frame = match u.int_in_range(0..=11)? {
+        let frame = match u.int_in_range(0..=12)? {
             0 => Frame::Hello(hello(u)?),
             1 => Frame::HelloAck(hello_ack(u)?),
             2 => Frame::Table(table(u, 1)?),
@@ -58,7 +60,12 @@ fn values(u: &mut Unstructured<'_>) -> Result<()> {
                 text = short_text(u, 300)?;
                 Frame::Close(close(u, &text)?)
             }
-            10 => {
+            10 => Frame::Goaway(Goaway {
+                last_call: CallId(u.arbitrary()?),
+                reason: CloseReason(u.arbitrary()?),
+                grace_ms: u.arbitrary()?,
+            }),
+            11 => {
                 blocks(u)?;
                 continue;
             }
@@ -160,6 +167,7 @@ fn append(frame: &Frame<'_>, out: &mut Vec<u8>) {
         Frame::Cancel(call) => append_control(out, Kind::CANCEL, *call, &[], &[]),
         Frame::Ping(echo) => control(out, Kind::PING, &[], echo),
         Frame::Pong(echo) => control(out, Kind::PONG, &[], echo),
+        Frame::Goaway(goaway) => goaway.append(out),
         Frame::Close(close) => close.append(out),
         Frame::Skipped(kind) => panic!("{kind:?} is never sent"),
     }

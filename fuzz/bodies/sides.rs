@@ -40,7 +40,13 @@ pub(super) fn serve(frames: &[RawFrame<'_>], setup: u8) {
                 assert!(is_new(id) && server.last_call() == id);
             }
             Ok(ServerEvent::Cancel(id)) => assert!(id <= before && id.is_client()),
-            Ok(ServerEvent::Nothing | ServerEvent::Ping(_)) => {}
+            Ok(
+                ServerEvent::Nothing
+                | ServerEvent::Ping(_)
+                | ServerEvent::Pong
+                | ServerEvent::Skipped,
+            ) => {}
+            Ok(ServerEvent::GoawayRead) => unreachable!("no GOAWAY was sent"),
             Ok(ServerEvent::Closed(_)) => break,
             Err(error) => {
                 assert!(error.close_reason().name().is_some() && !error.to_string().is_empty());

@@ -32,6 +32,11 @@ def close(**changes):
     return {"kind": "CLOSE", "call": 0, "reason": 0, "last_call": 0, "detail": ""} | changes
 
 
+def goaway(**changes):
+    return {"kind": "GOAWAY", "call": 0, "last_call": 4294967295, "reason": 1,
+            "grace_ms": 30000} | changes
+
+
 def ping(kind="PING", opaque="0001020304050607"):
     return {"kind": kind, "call": 0, "opaque_hex": opaque}
 
@@ -107,6 +112,9 @@ def plain_frames():
         ("ping_zero", ping(opaque="00" * 8)),
         ("pong", ping("PONG")),
         ("pong_ones", ping("PONG", "ff" * 8)),
+        ("goaway_first", goaway()),
+        ("goaway_last", goaway(last_call=4711, reason=25, grace_ms=0)),
+        ("goaway_limits", goaway(last_call=0, reason=65535, grace_ms=4294967295)),
         ("close_normal", close()),
         ("close_detail", close(reason=13, last_call=7, detail="call 5 after call 7")),
         ("close_limits", close(reason=65535, last_call=4294967295, detail="é" * 128)),
@@ -131,6 +139,7 @@ def lenient_frames():
         ("cancel_tlv", wire.frame("CANCEL", 3, ext=extra, flags=1)),
         ("ping_tlv", wire.frame("PING", ext=extra, payload=bytes(range(8)))),
         ("table_tlv", wire.frame("TABLE", ext=extra, payload=wire.table_payload([]))),
+        ("goaway_tlv", wire.frame("GOAWAY", fixed=bytes(10), ext=extra)),
         ("close_tlv", wire.frame("CLOSE", fixed=bytes(6), ext=extra, payload=b"bye")),
         ("skipped_lease", wire.frame(0x90, payload=b"lease")),
         ("skipped_empty", wire.frame(0xFF)),
@@ -180,7 +189,7 @@ def broken_transport():
         ("unknown_kind_zero", wire.frame(0x00), None, "UNKNOWN_KIND"),
         ("unknown_kind_data", wire.frame(0x13, 1, payload=b"x"), None, "UNKNOWN_KIND"),
         ("unknown_kind_credit", wire.frame(0x14, 1), None, "UNKNOWN_KIND"),
-        ("unknown_kind_goaway", wire.frame(0x22, payload=bytes(10)), None, "UNKNOWN_KIND"),
+        ("unknown_kind_24", wire.frame(0x24, payload=bytes(10)), None, "UNKNOWN_KIND"),
         ("unknown_kind_highest", wire.frame(0x7F), None, "UNKNOWN_KIND"),
         ("high_flag_ping", wire.frame("PING", payload=bytes(8), flags=0x10), None, "UNKNOWN_FLAG"),
         ("high_flag_response", wire.frame("RESPONSE", 1, bytes(4), flags=0x80), None,
@@ -190,6 +199,7 @@ def broken_transport():
         ("no_room_for_crc", with_body_len(wire.frame("CANCEL", 1), 3)[:19], None, "MALFORMED"),
         ("no_room_for_fixed", wire.frame("REQUEST", 1, bytes(15)), None, "MALFORMED"),
         ("no_room_for_response", wire.frame("RESPONSE", 1, bytes(3)), None, "MALFORMED"),
+        ("no_room_for_goaway", wire.frame("GOAWAY", 0, bytes(9)), None, "MALFORMED"),
         ("no_room_for_close", wire.frame("CLOSE", 0, bytes(5)), None, "MALFORMED"),
         ("no_room_for_ext", ext_len_of(wire.frame("CANCEL", 1, payload=b"abc"), 4), None,
          "MALFORMED"),
@@ -263,6 +273,7 @@ def broken_bodies():
         ("cancel_payload", wire.frame("CANCEL", 1, payload=b"x"), "MALFORMED"),
         ("ping_7", wire.frame("PING", payload=bytes(7)), "MALFORMED"),
         ("pong_9", wire.frame("PONG", payload=bytes(9)), "MALFORMED"),
+        ("goaway_payload", wire.frame("GOAWAY", fixed=bytes(10), payload=b"x"), "MALFORMED"),
         ("close_detail_257", wire.frame("CLOSE", fixed=bytes(6), payload=b"x" * 257), "MALFORMED"),
         ("close_detail_not_utf8", wire.frame("CLOSE", fixed=bytes(6), payload=b"\x80"),
          "MALFORMED"),

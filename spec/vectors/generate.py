@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes the golden vectors next to this file, from wire.py and payload.py.
 
-    python3 spec/vectors/generate.py            writes the *.json files
+    python3 spec/vectors/generate.py            writes the *.json files, and the tables of
+                                                ../unexpected.md
     python3 spec/vectors/generate.py --check    compares instead, decodes every vector and encodes
                                                 it again, and fails if anything differs
 
@@ -21,6 +22,7 @@ from common import (  # noqa: E402
     fold, hex64, method, outcome, same)
 from frame_vectors import (  # noqa: E402
     check_frames, close, frames, hello, hello_ack, meta, ping, request, response)
+from unexpected import check_unexpected, unexpected, write_page  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -448,6 +450,7 @@ FILES = {
     "fingerprints.json": (fingerprints, check_fingerprints),
     "payload_bincode.json": (payload_bincode, check_payloads),
     "conversations.json": (conversation, check_conversation),
+    "unexpected.json": (unexpected, check_unexpected),
 }
 
 
@@ -471,6 +474,8 @@ def main():
         made = rendered(build())
         if checking and (not path.exists() or path.read_text(encoding="utf-8") != made):
             raise SystemExit(f"{name} is not up to date: run generate.py")
+        if not checking and name == "unexpected.json":
+            write_page(json.loads(made))
         check(json.loads(made))
         if not checking:
             path.write_text(made, encoding="utf-8")

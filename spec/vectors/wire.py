@@ -12,10 +12,10 @@ EXT_BYTES_MAX = 8192
 KINDS = {
     0x01: "HELLO", 0x02: "HELLO_ACK", 0x03: "TABLE", 0x04: "TABLE_UPDATE",
     0x10: "REQUEST", 0x11: "RESPONSE", 0x12: "CANCEL",
-    0x20: "PING", 0x21: "PONG", 0x23: "CLOSE",
+    0x20: "PING", 0x21: "PONG", 0x22: "GOAWAY", 0x23: "CLOSE",
 }
 CODES = {name: code for code, name in KINDS.items()}
-FIXED_BYTES = {"REQUEST": 16, "RESPONSE": 4, "CLOSE": 6}
+FIXED_BYTES = {"REQUEST": 16, "RESPONSE": 4, "GOAWAY": 10, "CLOSE": 6}
 CRITICAL = 0x8000
 
 
@@ -130,6 +130,9 @@ def encode(f):
     if kind == "CLOSE":
         fixed = be(f["reason"], 2) + be(f["last_call"], 4)
         return frame(kind, call, fixed, payload=f["detail"].encode())
+    if kind == "GOAWAY":
+        fixed = be(f["last_call"], 4) + be(f["reason"], 2) + be(f["grace_ms"], 4)
+        return frame(kind, call, fixed)
     if kind in ("PING", "PONG"):
         return frame(kind, call, payload=bytes.fromhex(f["opaque_hex"]))
     return frame(kind, call, payload=payload)
@@ -222,6 +225,10 @@ def parse(f, flags, fixed, ext, payload):
         if kind == "CLOSE":
             f["reason"], f["last_call"] = num(fixed[:2]), num(fixed[2:])
             f["detail"] = text(payload, 256)
+        elif kind == "GOAWAY":
+            need(not payload)
+            f["last_call"], f["reason"] = num(fixed[:4]), num(fixed[4:6])
+            f["grace_ms"] = num(fixed[6:])
         elif kind in ("PING", "PONG"):
             need(len(payload) == 8)
             f["opaque_hex"] = payload.hex()

@@ -18,10 +18,11 @@ use std::time::{Duration, Instant};
 use crate::client::connector::{Connector, Wait};
 use crate::driver::{Chosen, ClientDriver, Start, with_reply};
 use crate::error::{Error, ErrorKind};
+use crate::policy::{Decision, FailedAttempt};
 use crate::proto::{CallOutcome, Ticket};
 use crate::service::{Answer, CallError, Status, Stub, StubVersion};
-use crate::util::current_deadline;
-use crate::wire::{CallId, Code, Disposition, FrameTooLarge, RequestFields, Response};
+use crate::util::current_scope;
+use crate::wire::{CallId, CloseReason, Code, Disposition, FrameTooLarge, RequestFields, Response};
 use crate::wire::{EXT_BYTES_MAX, METADATA_ENTRIES_MAX, TIMEOUT_MS_MAX, begin_request};
 use crate::wire::{finish_frame, push_tlv, request_keys};
 
@@ -48,10 +49,20 @@ pub struct Call<Q: 'static, R: 'static, E: 'static> {
     /// The index of the version it is made in.
     version: usize,
     was_resent: bool,
-    was_reconnected: bool,
+    /// The attempt's number, as it travels (CA-9).
+    attempt: u8,
+    /// Attempts that nobody read, and that therefore do not count.
+    replays: u32,
+    /// How an attempt ended that may have been executed: the last one.
+    unknown: Option<Status>,
+    /// Made by a handler that serves a call which was itself tried again.
+    is_nested_retry: bool,
+    wait_for_ready: bool,
 }
 
 enum State {
+    /// Between two attempts.
+    Resting(Pin<Box<dyn Future<Output = ()> + Send>>),
     Connecting(Wait),
     /// A place among those who wait for the table.
     Choosing(Option<Ticket>),
@@ -63,6 +74,7 @@ enum State {
 
 impl<Q, R, E> Call<Q, R, E> {
     pub(crate) fn new(connector: Arc<Connector>, stub: &'static Stub<Q, R, E>, request: Q) -> Self {
+        let wait_for_ready = connector.config.wait_for_ready;
         Self {
             connector,
             stub,
@@ -70,13 +82,17 @@ impl<Q, R, E> Call<Q, R, E> {
             timeout: stub.timeout,
             metadata: Vec::new(),
             metadata_error: None,
-            state: State::Connecting(Wait::default()),
+            state: State::Connecting(Wait::new(wait_for_ready)),
             deadline: None,
             timer: None,
             driver: None,
             version: 0,
             was_resent: false,
-            was_reconnected: false,
+            attempt: 0,
+            replays: 0,
+            unknown: None,
+            is_nested_retry: false,
+            wait_for_ready,
         }
     }
 
@@ -84,6 +100,14 @@ impl<Q, R, E> Call<Q, R, E> {
     /// channel's. Inside a handler the time left to that handler's own call bounds it too.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Waits while the server cannot be reached, until the deadline, instead of failing when an
+    /// attempt to connect has failed; or the other way round. Default: as the channel says.
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.wait_for_ready = wait;
+        self.state = State::Connecting(Wait::new(wait));
         self
     }
 
@@ -118,14 +142,23 @@ impl<Q, R, E> Call<Q, R, E> {
         }
         loop {
             let advanced = match &mut self.state {
+                State::Resting(rest) => {
+                    std::task::ready!(rest.as_mut().poll(cx));
+                    self.state = State::Connecting(Wait::new(self.wait_for_ready));
+                    continue;
+                }
                 State::Connecting(_) => self.poll_connect(cx.waker()),
                 State::Choosing(_) => self.poll_choose(cx.waker()),
                 State::Starting(_) => self.poll_start(deadline, cx.waker()),
                 State::Waiting(id) => {
                     let id = *id;
                     match std::task::ready!(self.poll_answer(id, cx)) {
+                        Some(Err(CallError::Rpc(status))) => match self.rest(status, deadline) {
+                            None => continue, // To be tried again.
+                            Some(status) => return Poll::Ready(Err(status.into())),
+                        },
                         Some(result) => return Poll::Ready(result),
-                        None => continue, // To be sent again.
+                        None => continue, // To be sent again in another version.
                     }
                 }
                 State::Done => return Poll::Pending,
@@ -150,7 +183,7 @@ impl<Q, R, E> Call<Q, R, E> {
         let what = match self.state {
             State::Connecting(_) => "waiting for a connection",
             State::Choosing(_) => "waiting for the server's method table",
-            State::Starting(_) | State::Waiting(_) | State::Done => "waiting for room",
+            _ => "waiting for room",
         };
         let message =
             format!("{}: the time was over while {what}; nothing was sent", self.stub.name);
@@ -179,7 +212,7 @@ impl<Q, R, E> Call<Q, R, E> {
         let chosen = std::task::ready!(driver.poll_choose(ticket, self.stub.id, ours, waker));
         let name = &self.stub.name;
         let version = match chosen {
-            Err(error) => return Poll::Ready(Err(not_connected(name, error))),
+            Err(error) => return Poll::Ready(self.reconnect(error)),
             Ok(Chosen::Version(version)) => version,
             Ok(Chosen::UnknownMethod) => {
                 let message = format!("{name}: the server has no such method");
@@ -221,14 +254,7 @@ impl<Q, R, E> Call<Q, R, E> {
                 State::Choosing(None)
             }
             Start::Refused(status) => return Poll::Ready(Err(status)),
-            // It ended between the connector's look and ours: once more, nothing was sent.
-            Start::Ended(_) if !self.was_reconnected => {
-                self.was_reconnected = true;
-                State::Connecting(Wait::default())
-            }
-            Start::Ended(error) => {
-                return Poll::Ready(Err(not_connected(&self.stub.name, error)));
-            }
+            Start::Ended(error) => return Poll::Ready(self.reconnect(error)),
         };
         self.timer = None;
         Poll::Ready(Ok(()))
@@ -259,7 +285,7 @@ impl<Q, R, E> Call<Q, R, E> {
             method: self.stub.id,
             version: known.version,
             codec: connector.codec.id(),
-            attempt_priority: 0,
+            attempt_priority: self.attempt.min(15) << 4, // CA-9
             timeout_ms: timeout_ms.map_or(TIMEOUT_MS_MAX, |ms| ms.min(TIMEOUT_MS_MAX)),
             fingerprint: known.fingerprint.fold(),
         };
@@ -295,16 +321,14 @@ impl<Q, R, E> Call<Q, R, E> {
                     Status::stamped(Code::DEADLINE_EXCEEDED, Disposition::Maybe, message)
                 }
                 CallOutcome::Lost(_) if driver.end().is_some_and(|end| end.is_stranger()) => {
-                    let end = driver.end().unwrap_or_else(|| ErrorKind::ClosedHere.into());
+                    let end =
+                        driver.end().unwrap_or_else(|| Error::closed_here(CloseReason::NORMAL));
                     not_connected(name, end)
                 }
                 CallOutcome::Lost(disposition) => {
-                    let message = format!("{name}: the connection ended under the call");
-                    let status = Status::stamped(Code::CONNECTION_LOST, disposition, message);
-                    match driver.end() {
-                        Some(error) => status.with_source(Arc::new(error)),
-                        None => status,
-                    }
+                    let leaving = || driver.leaving().map(|reason| ErrorKind::GoingAway { reason });
+                    let why = driver.end().or_else(|| leaving().map(Error::from));
+                    lost(name, disposition, why)
                 }
             };
             self.state = State::Done;
@@ -349,14 +373,92 @@ impl<Q, R, E> Call<Q, R, E> {
         true
     }
 
+    /// After an attempt that failed: goes to rest until the next one, or gives the status back.
+    fn rest(&mut self, status: Status, deadline: Instant) -> Option<Status> {
+        let now = self.connector.runtime.now();
+        let failed = FailedAttempt {
+            code: status.code(),
+            disposition: status.disposition(),
+            retry_after: status.retry_after(),
+            attempt: self.attempt,
+            replays: self.replays,
+            is_idempotent: self.stub.idempotent,
+            is_nested_retry: self.is_nested_retry,
+            time_left: deadline.saturating_duration_since(now),
+        };
+        // Who waits for a connection waits in the connector; of a single one there is no other.
+        let is_lost = status.code() == Code::CONNECTION_LOST;
+        if status.code() == Code::NOT_CONNECTED || (is_lost && self.connector.is_single) {
+            return Some(status);
+        }
+        match self.connector.decide(&failed, now) {
+            Decision::GiveUp(_) => Some(status),
+            Decision::Retry { after, attempt, is_free } => {
+                tracing::debug!(method = %self.stub.name, %status, ?after, attempt, "tried again");
+                self.attempt = attempt;
+                self.replays += u32::from(is_free);
+                if status.disposition() == Disposition::Maybe {
+                    self.unknown = Some(status);
+                }
+                self.driver = None;
+                self.state = if after.is_zero() {
+                    State::Connecting(Wait::new(self.wait_for_ready))
+                } else {
+                    State::Resting(self.connector.runtime.clock.sleep_until(now + after))
+                };
+                None
+            }
+        }
+    }
+
+    /// What is true of the whole call, when its last attempt ended so: that this attempt was not
+    /// executed says nothing of those before it.
+    fn of_all_attempts(&mut self, result: Result<R, CallError<E>>) -> Result<R, CallError<E>> {
+        match (result, self.unknown.take()) {
+            (Err(CallError::Rpc(status)), Some(unknown))
+                if status.disposition() == Disposition::NotProcessed =>
+            {
+                if status.code() == Code::DEADLINE_EXCEEDED {
+                    let message = format!("{}: the time was over for a retry", self.stub.name);
+                    let status = Status::stamped(status.code(), Disposition::Maybe, message);
+                    return Err(status.with_source(Arc::new(unknown)).into());
+                }
+                Err(unknown.into())
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// The connection ended, or goes away, before the call was sent on it.
+    fn reconnect(&mut self, error: Error) -> Result<(), Status> {
+        self.state = State::Done;
+        let Some(deadline) = self.deadline else { return Ok(()) };
+        if error.is_stranger() || matches!(error.kind(), ErrorKind::QueueFull { .. }) {
+            return Err(not_connected(&self.stub.name, error));
+        }
+        let is_drain =
+            matches!(error.close_reason(), Some(CloseReason::SHUTDOWN | CloseReason::AGE));
+        let has_table = self.driver.as_ref().is_none_or(ClientDriver::has_table);
+        let is_refused = !has_table && !is_drain;
+        if is_refused && !self.wait_for_ready {
+            // It never came to a handshake: that is an attempt to connect that failed.
+            return Err(not_connected(&self.stub.name, error));
+        }
+        let status = lost(&self.stub.name, Disposition::NotProcessed, Some(error));
+        self.rest(status, deadline).map_or(Ok(()), Err)
+    }
+
     fn deadline(&mut self) -> Instant {
         if let Some(deadline) = self.deadline {
             return deadline;
         }
         let timeout = self.timeout.unwrap_or(self.connector.config.call_timeout);
         let timeout = timeout.min(Duration::from_millis(TIMEOUT_MS_MAX.into()));
-        let own = self.connector.runtime.clock.now() + timeout;
-        let deadline = current_deadline().map_or(own, |outer| own.min(outer));
+        let now = self.connector.runtime.now();
+        self.connector.count_call(now);
+        let (own, scope) = (now + timeout, current_scope());
+        self.is_nested_retry = scope.is_some_and(|scope| scope.is_retry);
+        let deadline = scope.map_or(own, |scope| own.min(scope.deadline));
         self.deadline = Some(deadline);
         deadline
     }
@@ -377,7 +479,7 @@ impl<Q, R, E> Future for Call<Q, R, E> {
         let result = std::task::ready!(this.poll_call(cx));
         this.give_up();
         this.request = None;
-        Poll::Ready(result)
+        Poll::Ready(this.of_all_attempts(result))
     }
 }
 
@@ -411,6 +513,15 @@ fn not_connected(name: &str, error: Error) -> Status {
     let is_full = matches!(error.kind(), ErrorKind::QueueFull { .. });
     let code = if is_full { Code::QUEUE_FULL } else { Code::NOT_CONNECTED };
     Status::refused(code, format!("{name}: {error}")).with_source(Arc::new(error))
+}
+
+fn lost(name: &str, disposition: Disposition, why: Option<Error>) -> Status {
+    let message = format!("{name}: the connection ended under the call");
+    let status = Status::stamped(Code::CONNECTION_LOST, disposition, message);
+    match why {
+        Some(error) => status.with_source(Arc::new(error)),
+        None => status,
+    }
 }
 
 fn unsupported<Q, R, E>(stub: &Stub<Q, R, E>, served: Vec<u16>) -> Status {

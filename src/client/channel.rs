@@ -90,7 +90,7 @@ impl Channel {
                 self.0.leave(&mut self.1);
             }
         }
-        let mut place = Place(&self.0, Wait::default());
+        let mut place = Place(&self.0, Wait::new(self.0.config.wait_for_ready));
         std::future::poll_fn(|cx| self.0.poll_driver(&mut place.1, cx.waker())).await
     }
 }
@@ -164,7 +164,7 @@ impl ChannelBuilder {
     /// # Panics
     /// Outside of a tokio runtime, unless [`ChannelBuilder::runtime`] gave one.
     pub fn stream(self, stream: Stream) -> Result<Channel, Error> {
-        self.transport(OneStream::new(stream))
+        self.build(Box::new(OneStream::new(stream)), true)
     }
 
     /// A channel over a transport of one's own; it connects with its first call.
@@ -175,9 +175,13 @@ impl ChannelBuilder {
     /// # Panics
     /// Outside of a tokio runtime, unless [`ChannelBuilder::runtime`] gave one.
     pub fn transport(self, connector: impl Connect) -> Result<Channel, Error> {
+        self.build(Box::new(connector), false)
+    }
+
+    fn build(self, target: Box<dyn Connect>, is_single: bool) -> Result<Channel, Error> {
         let codec = self.codec.or_else(|| Codec::built_in().into_iter().next());
         let codec = codec.ok_or(ErrorKind::NoCodec)?;
         let runtime = self.runtime.unwrap_or_else(Runtime::tokio);
-        Ok(Channel(Connector::new(Box::new(connector), self.config, codec, runtime)))
+        Ok(Channel(Connector::new((target, is_single), self.config, codec, runtime)))
     }
 }

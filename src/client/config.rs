@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::policy::{Backoff, BudgetConfig, RetryPolicy};
+use crate::proto::{ConductLimits, KeepaliveLimits};
 use crate::service::DecodeLimits;
 use crate::wire::{FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR};
 
@@ -33,6 +35,34 @@ pub struct ClientConfig {
     ///
     /// Default: 16,384.
     pub queued_calls_max: usize,
+    /// When a silent server with calls in flight is asked whether it lives, and when it is taken
+    /// for dead.
+    ///
+    /// Default: after 5 s, and 5 s later.
+    pub keepalive: KeepaliveLimits,
+    /// What a server may do too much of: PINGs, frames that ask for nothing.
+    pub conduct: ConductLimits,
+    /// In so much time at least 5 KiB of a frame that has begun must arrive.
+    ///
+    /// Default: 5 s. Then the connection is closed with FRAME_TIMEOUT.
+    pub frame_timeout: Duration,
+    /// How long the server may take nothing of what waits for it.
+    ///
+    /// Default: 10 s. Then the connection is cut.
+    pub write_timeout: Duration,
+    /// Waits between attempts to connect, after one has failed.
+    ///
+    /// Default: 100 ms, doubling up to 10 s, the upper half of it drawn at random.
+    pub reconnect: Backoff,
+    /// Whether calls wait while the server cannot be reached, until their deadlines, instead of
+    /// failing with NOT_CONNECTED when an attempt to connect has failed.
+    ///
+    /// Default: no. A call may say otherwise.
+    pub wait_for_ready: bool,
+    /// When a failed call is tried again.
+    pub retry: RetryPolicy,
+    /// How many retries there may be, beside calls: a tenth, and one a second.
+    pub retry_budget: BudgetConfig,
     /// Limits of decoding an answer.
     pub decode: DecodeLimits,
     /// Which build this is; the server's handlers may see it. At most 64 bytes are sent.
@@ -50,6 +80,14 @@ impl Default for ClientConfig {
             frame_bytes_max: FRAME_BYTES_DEFAULT,
             in_flight_calls_max: 1024,
             queued_calls_max: 16_384,
+            keepalive: KeepaliveLimits::default(),
+            conduct: ConductLimits::default(),
+            frame_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            reconnect: Backoff::CONNECT,
+            wait_for_ready: false,
+            retry: RetryPolicy::default(),
+            retry_budget: BudgetConfig::default(),
             decode: DecodeLimits::default(),
             build: String::new(),
         }

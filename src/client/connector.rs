@@ -5,20 +5,24 @@
 //!                      \--failed--> Idle, and everybody who waits is told
 //! ```
 //!
+//! After a failed attempt the next one waits, longer each time. Whoever wants a connection waits
+//! with it, unless that would take long and waiting was not asked for.
+//!
 //! Invariants: at most one attempt at a time; an attempt has its own task, so that a caller who
 //! goes away does not take it along; table contents learned on one connection serve the next.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 use crate::client::ClientConfig;
-use crate::driver::{ClientDriver, ClientSettings, Runtime};
+use crate::driver::{ClientDriver, ClientSettings, Clock, Runtime};
 use crate::error::{Error, ErrorKind};
+use crate::policy::{Decision, FailedAttempt, RetryBudget};
 use crate::proto::{ClientLimits, TableCache, Ticket, WaitQueue};
 use crate::service::Codec;
-use crate::transport::{Connect, Stream};
-use crate::wire::VersionRange;
+use crate::transport::{Connect, Connecting, Stream};
+use crate::wire::{CloseReason, VersionRange};
 
 /// The transport of a single stream, used once.
 pub(crate) struct OneStream {
@@ -28,10 +32,14 @@ pub(crate) struct OneStream {
 
 pub(crate) struct Connector {
     target: Box<dyn Connect>,
+    /// There is one connection and no other after it.
+    pub(crate) is_single: bool,
     pub(crate) config: ClientConfig,
     pub(crate) codec: Codec,
     pub(crate) runtime: Runtime,
     state: Mutex<State>,
+    /// Of all calls of this channel.
+    budget: Mutex<RetryBudget>,
     /// For the attempt's task, which must not keep a channel alive that nobody wants any more.
     me: Weak<Self>,
 }
@@ -42,6 +50,10 @@ struct State {
     /// Counts attempts, so that a waiter knows whether the one it waited for failed.
     attempts: u64,
     failed: Option<(u64, Error)>,
+    /// Attempts that failed one after another.
+    failures: u32,
+    /// When the next attempt may be made, after a failed one.
+    not_before: Option<Instant>,
     waiting: WaitQueue<Waker>,
     cache: TableCache,
 }
@@ -51,11 +63,19 @@ struct State {
 pub(crate) struct Wait {
     ticket: Option<Ticket>,
     attempt: u64,
+    /// Attempts may fail: it waits for one that does not.
+    is_patient: bool,
+}
+
+impl Wait {
+    pub(crate) const fn new(is_patient: bool) -> Self {
+        Self { ticket: None, attempt: 0, is_patient }
+    }
 }
 
 impl Connector {
     pub(crate) fn new(
-        target: Box<dyn Connect>,
+        (target, is_single): (Box<dyn Connect>, bool),
         config: ClientConfig,
         codec: Codec,
         runtime: Runtime,
@@ -65,10 +85,16 @@ impl Connector {
             is_connecting: false,
             attempts: 0,
             failed: None,
+            failures: 0,
+            not_before: None,
             waiting: WaitQueue::new(config.queued_calls_max),
             cache: TableCache::default(),
         });
-        Arc::new_cyclic(|me| Self { target, config, codec, runtime, state, me: Weak::clone(me) })
+        let budget = Mutex::new(RetryBudget::new(config.retry_budget, runtime.now()));
+        Arc::new_cyclic(|me| {
+            let me = Weak::clone(me);
+            Self { target, is_single, config, codec, runtime, state, budget, me }
+        })
     }
 
     /// A connection that calls can be opened on; makes one if there is none. One that has used
@@ -90,14 +116,20 @@ impl Connector {
                 return Poll::Ready(Ok(driver));
             }
             // Those who wait for this very attempt are told its end, not to try again.
-            let (cache, end) = (driver.cache(), driver.end());
+            let (cache, end, was_ready) = (driver.cache(), driver.end(), driver.has_table());
+            if was_ready || end.is_none() {
+                state.failures = 0;
+            } else {
+                self.back_off(&mut state);
+            }
             state.failed = end.map(|error| (state.attempts, error));
             state.cache = cache;
             gone = state.driver.take();
         }
         let mut before = None;
         if let Some(ticket) = wait.ticket {
-            let failed = state.failed.as_ref().filter(|(attempt, _)| *attempt >= wait.attempt);
+            let told = |(attempt, _): &&(u64, Error)| *attempt >= wait.attempt && !wait.is_patient;
+            let failed = state.failed.as_ref().filter(told);
             if let Some((_, error)) = failed {
                 let error = error.clone();
                 let before = state.leave(wait);
@@ -107,6 +139,11 @@ impl Connector {
             }
             before = state.waiting.set_waker(ticket, waker.clone());
         } else {
+            if let Some(error) = state.refusal(wait, self.runtime.now()) {
+                drop(state);
+                drop(gone);
+                return Poll::Ready(Err(error));
+            }
             match state.waiting.join(waker.clone()) {
                 Ok(ticket) => wait.ticket = Some(ticket),
                 Err(full) => {
@@ -120,11 +157,13 @@ impl Connector {
             state.attempts += 1;
         }
         wait.attempt = state.attempts;
+        let not_before = state.not_before;
         drop(state);
         drop((before, gone));
         if begins {
-            let attempt = Attempt { connector: Weak::clone(&self.me), has_ended: false };
-            self.runtime.spawn.spawn(Box::pin(attempt.run()));
+            let (connector, clock) = (Weak::clone(&self.me), Arc::clone(&self.runtime.clock));
+            let attempt = Attempt { connector, has_ended: false };
+            self.runtime.spawn.spawn(Box::pin(attempt.run(not_before, clock)));
         }
         Poll::Pending
     }
@@ -150,6 +189,10 @@ impl Connector {
             limits,
             handshake_timeout: self.config.handshake_timeout,
             queued_calls_max: self.config.queued_calls_max,
+            keepalive: self.config.keepalive,
+            conduct: self.config.conduct,
+            frame_timeout: self.config.frame_timeout,
+            write_timeout: self.config.write_timeout,
         };
         let cache = self.lock().cache.clone();
         Ok(ClientDriver::start(stream, &settings, cache, self.runtime.clone()))
@@ -170,6 +213,28 @@ impl Connector {
         .await
     }
 
+    /// A call is made for the first time.
+    pub(crate) fn count_call(&self, now: Instant) {
+        self.lock_budget().deposit(now);
+    }
+
+    /// Whether a call whose attempt failed is to be made again.
+    pub(crate) fn decide(&self, failed: &FailedAttempt, now: Instant) -> Decision {
+        let draw = self.runtime.random.next_u64();
+        self.config.retry.decide(failed, &mut self.lock_budget(), now, draw)
+    }
+
+    fn lock_budget(&self) -> std::sync::MutexGuard<'_, RetryBudget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An attempt failed: the next one waits.
+    fn back_off(&self, state: &mut State) {
+        let wait = self.config.reconnect.delay(state.failures, self.runtime.random.next_u64());
+        state.failures = state.failures.saturating_add(1);
+        state.not_before = Some(self.runtime.after(wait));
+    }
+
     /// The attempt has ended.
     fn handle_attempt(&self, result: Result<ClientDriver, Error>) {
         let mut state = self.lock();
@@ -178,8 +243,12 @@ impl Connector {
             Ok(driver) => {
                 state.driver = Some(driver);
                 state.failed = None;
+                state.not_before = None;
             }
-            Err(error) => state.failed = Some((state.attempts, error)),
+            Err(error) => {
+                self.back_off(&mut state);
+                state.failed = Some((state.attempts, error));
+            }
         }
         let wakers: Vec<Waker> = state.waiting.first(usize::MAX).cloned().collect();
         drop(state);
@@ -198,7 +267,10 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn run(mut self) {
+    async fn run(mut self, not_before: Option<Instant>, clock: Arc<dyn Clock>) {
+        if let Some(at) = not_before {
+            clock.sleep_until(at).await;
+        }
         let Some(connector) = self.connector.upgrade() else { return };
         let result = connector.connect().await;
         self.has_ended = true;
@@ -211,7 +283,7 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         let connector = self.connector.upgrade().filter(|_| !self.has_ended);
         if let Some(connector) = connector {
-            connector.handle_attempt(Err(ErrorKind::ClosedHere.into()));
+            connector.handle_attempt(Err(Error::closed_here(CloseReason::NORMAL)));
         }
     }
 }
@@ -224,7 +296,7 @@ impl OneStream {
 }
 
 impl Connect for OneStream {
-    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send + '_>> {
+    fn connect(&self) -> Connecting<'_> {
         let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
         Box::pin(std::future::ready(stream.ok_or_else(|| ErrorKind::StreamUsed.into())))
     }
@@ -235,14 +307,29 @@ impl Connect for OneStream {
 }
 
 impl State {
+    /// Why this one need not wait: the last attempt failed, and the next one is far away.
+    fn refusal(&self, wait: &Wait, now: Instant) -> Option<Error> {
+        let next = self.not_before.filter(|_| !wait.is_patient)?;
+        let is_far = next.saturating_duration_since(now) > IMPATIENCE;
+        self.failed.as_ref().filter(|_| is_far).map(|(_, error)| error.clone())
+    }
+
     /// Gives the place up, and back what would have woken it, to be dropped without the lock.
     fn leave(&mut self, wait: &mut Wait) -> Option<Waker> {
         wait.ticket.take().and_then(|ticket| self.waiting.leave(ticket))
     }
 }
 
+/// Nobody waits longer for an attempt to connect to begin, unless waiting was asked for.
+const IMPATIENCE: Duration = Duration::from_secs(1);
+
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connector").field("config", &self.config).finish_non_exhaustive()
+        let state = self.lock();
+        f.debug_struct("Connector")
+            .field("config", &self.config)
+            .field("driver", &state.driver)
+            .field("waiting", &state.waiting.len())
+            .finish_non_exhaustive()
     }
 }

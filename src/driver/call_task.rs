@@ -10,21 +10,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Instant;
 
 use crate::driver::scratch::with_answer;
-use crate::driver::server_shared::ServerShared;
+use crate::driver::server_shared::{ServerShared, Turn};
 use crate::proto::PendingEnd;
 use crate::service::{Entry, Outcome, Reply, Respond, Status, Tally, append_status};
 use crate::util::bugs::{Bug, is_seeded};
-use crate::util::with_deadline;
+use crate::util::{Scope, with_scope};
 use crate::wire::{CallId, Code, Disposition};
 
 pub(crate) struct CallTask {
     pub(crate) shared: Arc<ServerShared>,
     pub(crate) entry: Arc<Entry>,
     pub(crate) id: CallId,
-    pub(crate) deadline: Instant,
+    pub(crate) scope: Scope,
     /// Gone when it has ended.
     pub(crate) call: Option<Pin<Box<dyn Respond>>>,
     pub(crate) has_started: bool,
@@ -39,20 +38,26 @@ pub(crate) enum Polled {
 
 impl CallTask {
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let end = self.shared.poll_end(self.id, cx.waker());
+        let Turn { end, must_wait } = self.shared.poll_end(self.id, cx.waker());
         if !self.has_started {
             let clock = &self.shared.runtime.clock;
-            let is_late = !is_seeded(Bug::LateStart) && clock.now() >= self.deadline;
+            let is_late = !is_seeded(Bug::LateStart) && clock.now() >= self.scope.deadline;
             let end = end.or_else(|| is_late.then_some(PendingEnd::Expired));
             if let Some(end) = end {
                 self.give_up(end, Disposition::NotProcessed);
                 return Poll::Ready(());
+            }
+            if must_wait {
+                return Poll::Pending; // Woken when there is room.
             }
             self.has_started = true;
             self.entry.counters.add(Tally { started: 1, ..Tally::default() });
         } else if let Some(end) = end.filter(|_| self.entry.method.cancellable) {
             self.give_up(end, Disposition::Maybe);
             return Poll::Ready(());
+        }
+        if must_wait {
+            return Poll::Pending;
         }
         self.poll_call(cx)
     }
@@ -63,12 +68,12 @@ impl CallTask {
             let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
             let mut reply = Reply { out: &mut *out, call: self.id, frame_bytes_max };
             let mut tally = Tally::default();
-            match poll_handler(call.as_mut(), self.deadline, cx, &mut reply) {
+            match poll_handler(&self.shared, call.as_mut(), self.scope, cx, &mut reply) {
                 Polled::Pending => return Poll::Pending,
                 Polled::Ended(outcome) => tally.ended(outcome),
                 Polled::Panicked => tally.ended(Outcome::Failed),
             }
-            drop_handler(self.call.take());
+            drop_handler(&self.shared, self.call.take());
             // It could not be stopped in time: whatever it says, the end came first (CA-12).
             if let Some(end) = self.shared.asked_to_end(self.id) {
                 tally = Tally { cancelled: 1, ..Tally::default() };
@@ -83,7 +88,7 @@ impl CallTask {
 
     /// Drops the handler, at its await or before its start, and answers.
     fn give_up(&mut self, end: PendingEnd, disposition: Disposition) {
-        drop_handler(self.call.take());
+        drop_handler(&self.shared, self.call.take());
         if self.has_started {
             self.entry.counters.add(Tally { cancelled: 1, ..Tally::default() });
         }
@@ -121,7 +126,7 @@ impl Drop for CallTask {
     /// The runtime dropped the task: the handler has ended without an answer.
     fn drop(&mut self) {
         if let Some(call) = self.call.take() {
-            drop_handler(Some(call));
+            drop_handler(&self.shared, Some(call));
             if self.has_started {
                 self.entry.counters.add(Tally { cancelled: 1, ..Tally::default() });
             }
@@ -140,37 +145,46 @@ fn append_end(out: &mut Vec<u8>, id: CallId, end: PendingEnd, disposition: Dispo
 }
 
 /// Drops a handler. A panic in there must not keep its call from being answered.
-pub(crate) fn drop_handler(call: Option<Pin<Box<dyn Respond>>>) {
+pub(crate) fn drop_handler(shared: &ServerShared, call: Option<Pin<Box<dyn Respond>>>) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(call))) {
-        panicked(&*panic); // For the log: the answer does not depend on it.
+        panicked(shared, &*panic); // For the log: the answer does not depend on it.
     }
 }
 
 /// Polls a handler once. A panic costs this call only, and is answered.
 pub(crate) fn poll_handler(
+    shared: &ServerShared,
     call: Pin<&mut dyn Respond>,
-    deadline: Instant,
+    scope: Scope,
     cx: &mut Context<'_>,
     reply: &mut Reply<'_>,
 ) -> Polled {
     let start = reply.out.len();
     let polled =
-        catch_unwind(AssertUnwindSafe(|| with_deadline(deadline, || call.poll_respond(cx, reply))));
+        catch_unwind(AssertUnwindSafe(|| with_scope(scope, || call.poll_respond(cx, reply))));
     match polled {
         Ok(Poll::Pending) => Polled::Pending,
         Ok(Poll::Ready(outcome)) => Polled::Ended(outcome),
         Err(panic) => {
             reply.out.truncate(start);
-            reply.status(&panicked(&*panic));
+            reply.status(&panicked(shared, &*panic));
             Polled::Panicked
         }
     }
 }
 
 /// The answer to a call whose handler panicked. The text stays here: it may tell secrets.
-pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Status {
+pub(crate) fn panicked(shared: &ServerShared, panic: &(dyn std::any::Any + Send)) -> Status {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    tracing::error!(panic = text.unwrap_or("not a text"), "a handler panicked");
+    let text = text.unwrap_or("not a text");
+    if let Some(unsaid) = shared.totals.admit_panic_line(shared.runtime.now()) {
+        // It may hold what a peer sent: cut, and escaped by the quotes.
+        let cut = &text[..text.floor_char_boundary(PANIC_BYTES_SAID)];
+        tracing::error!(peer = %shared.address, panic = ?cut, unsaid, "a handler panicked");
+    }
     Status::new(Code::INTERNAL, "the handler panicked")
 }
+
+/// Of a panic's text, for the log.
+const PANIC_BYTES_SAID: usize = 256;

@@ -21,10 +21,11 @@ use crate::driver::outbound::{Eagerness, Flush, Outbound, threshold_bytes};
 use crate::driver::scratch::with_encode;
 use crate::driver::signal::Signal;
 use crate::error::{Error, ErrorKind};
-use crate::proto::{CallOutcome, Cancelled, ClientConnection, ClientLimits, KnownTable};
-use crate::proto::{LostDisposition, QueueFull, TableCache, Ticket, VersionChoice, WaitQueue};
+use crate::proto::{Beat, CallOutcome, Cancelled, ClientConnection, ClientLimits, Conduct};
+use crate::proto::{ConductLimits, Keepalive, KeepaliveLimits, KnownTable, LostDisposition};
+use crate::proto::{QueueFull, TableCache, Ticket, VersionChoice, WaitQueue};
 use crate::transport::Stream;
-use crate::wire::{CallId, Close, CloseReason, FRAME_BYTES_FLOOR, Kind, MethodId};
+use crate::wire::{CallId, Close, CloseReason, FRAME_BYTES_FLOOR, Goaway, Kind, MethodId};
 use crate::wire::{append_control, seal_frame};
 
 /// What a client's connection is told.
@@ -36,6 +37,14 @@ pub struct ClientSettings {
     pub handshake_timeout: Duration,
     /// Calls that wait for room, at most.
     pub queued_calls_max: usize,
+    /// When a silent server is asked whether it lives, and when it is taken for dead.
+    pub keepalive: KeepaliveLimits,
+    /// What a server may do too much of.
+    pub conduct: ConductLimits,
+    /// In so much time at least 5 KiB of a frame that has begun must arrive.
+    pub frame_timeout: Duration,
+    /// How long the server may take nothing of what waits for it.
+    pub write_timeout: Duration,
 }
 
 /// A connection. Clones share it; when the last one goes, it is closed.
@@ -53,6 +62,7 @@ pub(crate) struct ClientShared {
     pub(crate) frame_bytes_max: AtomicU32,
     pub(crate) is_codec_refused: AtomicBool,
     pub(crate) reader: Signal,
+    pub(crate) keepalive: KeepaliveLimits,
     /// The server's address, for errors.
     pub(crate) peer: String,
     pub(crate) runtime: Runtime,
@@ -64,6 +74,12 @@ pub(crate) struct ClientState {
     pub(crate) queue: WaitQueue<Waker>,
     /// Who waits for the table; as bounded as the queue.
     pub(crate) waiting: WaitQueue<Waker>,
+    pub(crate) keepalive: Keepalive,
+    pub(crate) conduct: Conduct,
+    /// PINGs of ours without an answer.
+    pub(crate) pongs_owed: u32,
+    /// The server goes away, and why: calls that it has read are waited for, none is opened.
+    pub(crate) leaving: Option<CloseReason>,
     pub(crate) end: Option<Error>,
 }
 
@@ -101,19 +117,30 @@ impl ClientDriver {
         let proto = ClientConnection::new(settings.limits.clone(), cache, out.pending());
         let (queue, waiting) =
             (WaitQueue::new(settings.queued_calls_max), WaitQueue::new(settings.queued_calls_max));
-        let state = ClientState { proto, out, queue, waiting, end: None };
+        let state = ClientState {
+            proto,
+            out,
+            queue,
+            waiting,
+            keepalive: Keepalive::new(settings.keepalive),
+            conduct: Conduct::new(settings.conduct),
+            pongs_owed: 0,
+            leaving: None,
+            end: None,
+        };
         let shared = Arc::new(ClientShared {
             state: Mutex::new(state),
             table: ArcSwapOption::empty(),
             frame_bytes_max: AtomicU32::new(FRAME_BYTES_FLOOR),
             is_codec_refused: AtomicBool::new(false),
             reader: Signal::default(),
+            keepalive: settings.keepalive,
             peer: stream.peer,
             runtime: runtime.clone(),
         });
         let flush = shared.lock().out.after_append(ALONE);
         shared.flush(flush);
-        Flusher::new(Arc::clone(&shared), runtime).spawn();
+        Flusher::new(Arc::clone(&shared), runtime, settings.write_timeout).spawn();
         ClientReader::new(Arc::clone(&shared), stream.reader, settings).spawn();
         Self(Arc::new(Handle(shared)))
     }
@@ -130,11 +157,18 @@ impl ClientDriver {
         .await
     }
 
-    /// Whether calls may still be opened on it: it has not ended, and ids are left.
+    /// Whether calls should still be opened on it: it has not ended, the server does not go away
+    /// and answers, and ids are left.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         let state = self.shared().lock();
-        state.end.is_none() && !state.proto.calls.is_exhausted()
+        state.end.is_none() && state.proto.may_open() && !state.keepalive.is_suspect()
+    }
+
+    /// Why the server goes away, if it does.
+    #[must_use]
+    pub fn leaving(&self) -> Option<CloseReason> {
+        self.shared().lock().leaving
     }
 
     /// Why the connection ended, if it has.
@@ -204,7 +238,8 @@ impl ClientDriver {
     ) -> Start<E> {
         if let Some(ticket) = ticket {
             let mut state = self.shared().lock();
-            if state.end.is_none() && !state.queue.may_enter(Some(ticket), state.room()) {
+            let is_open = state.end.is_none() && state.leaving.is_none();
+            if is_open && !state.queue.may_enter(Some(ticket), state.room()) {
                 let before = state.queue.set_waker(ticket, waker.clone());
                 drop(state);
                 drop(before);
@@ -333,7 +368,7 @@ impl Drop for TablePlace<'_> {
 impl Drop for Handle {
     fn drop(&mut self) {
         let why = CloseReason::NORMAL;
-        self.0.finish(ErrorKind::ClosedHere.into(), None, Some((why, String::new())));
+        self.0.finish(Error::closed_here(CloseReason::NORMAL), None, Some((why, String::new())));
     }
 }
 
@@ -352,6 +387,12 @@ impl ClientShared {
         let mut state = self.lock();
         if let Some(error) = &state.end {
             return Start::Ended(error.clone());
+        }
+        if let Some(reason) = state.leaving {
+            let before = ticket.and_then(|ticket| state.queue.leave(ticket));
+            drop(state);
+            drop(before);
+            return Start::Ended(ErrorKind::GoingAway { reason }.into()); // LD-10
         }
         if !state.queue.may_enter(ticket, state.room()) {
             let Some(ticket) = ticket else {
@@ -382,7 +423,8 @@ impl ClientShared {
         let eagerness =
             Eagerness { is_alone: in_flight == 1, threshold_bytes: threshold_bytes(in_flight) };
         let flush = state.out.after_append(eagerness);
-        let sweeper = if opened.is_earliest { state.out.wake() } else { None };
+        let watches = !state.keepalive.is_armed() && state.keepalive.arm(self.runtime.now());
+        let sweeper = if opened.is_earliest || watches { state.out.wake() } else { None };
         drop(state);
         drop(before);
         self.flush(flush);
@@ -429,7 +471,7 @@ impl ClientShared {
             Some(_) => state.out.discard(),
             None => state.out.sent_offset(),
         };
-        // Who has no version in common with us, or another protocol, executed nothing (HS-4).
+        // Who has no version in common with us executed nothing (HS-4).
         let is_stranger = state.end.as_ref().is_some_and(Error::is_stranger);
         let handed_bytes = if is_stranger { 0 } else { sent_bytes };
         let known = LostDisposition { handed_bytes, last_call };
@@ -460,6 +502,16 @@ impl ClientShared {
 }
 
 impl ClientState {
+    /// The server sends its client away (LD-10): what it has not read may go elsewhere, and so may
+    /// those who wait for room here.
+    pub(crate) fn leave(&mut self, goaway: Goaway, wakers: &mut Vec<Waker>) {
+        self.leaving = Some(goaway.reason);
+        if goaway.last_call != Goaway::ANY_CALL {
+            self.proto.calls.lose_above(goaway.last_call, |token| wakers.extend(token.take()));
+        }
+        wakers.extend(self.queue.first(usize::MAX).cloned());
+    }
+
     fn room(&self) -> usize {
         if self.out.is_full() { 0 } else { self.proto.calls.room() }
     }
@@ -479,19 +531,35 @@ impl FlushHost for ClientShared {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.lock().proto.next_deadline()
+        let state = self.lock();
+        if state.end.is_some() {
+            return None;
+        }
+        state.proto.next_deadline().into_iter().chain(state.keepalive.due()).min()
     }
 
     fn sweep(&self, now: Instant) {
         let mut wakers = Vec::new();
         let mut state = self.lock();
-        let ClientState { proto, out, .. } = &mut *state;
+        let ClientState { proto, out, keepalive, .. } = &mut *state;
         proto.calls.expire(now, |id, token| {
             append_control(out.pending(), Kind::CANCEL, id, &[], &[]);
             wakers.extend(token.take());
         });
+        // The handshake has its own time limit, and knows no PING.
+        let is_waiting = proto.calls.busy() > 0 && proto.server().is_some();
+        let beat = keepalive.beat(now, is_waiting);
+        if beat == Beat::Ping {
+            append_control(out.pending(), Kind::PING, CallId::CONNECTION, &[], &PING);
+            state.pongs_owed += 1;
+        }
         drop(state); // The flusher itself is here: it writes what was appended.
         wakers.into_iter().for_each(Waker::wake);
+        if beat == Beat::Dead {
+            let KeepaliveLimits { silence, patience } = self.keepalive;
+            let (peer, after) = (self.peer.clone(), silence + patience);
+            self.finish(ErrorKind::Silent { peer, after }.into(), None, None);
+        }
     }
 
     fn handle_room(&self) {
@@ -506,6 +574,11 @@ impl FlushHost for ClientShared {
     fn handle_write_error(&self, error: &std::io::Error) {
         self.finish(Error::lost(error), None, None);
     }
+
+    fn handle_stall(&self, after: Duration) {
+        let peer = self.peer.clone();
+        self.finish(ErrorKind::Stalled { peer, after }.into(), None, None);
+    }
 }
 
 impl std::fmt::Debug for ClientShared {
@@ -513,12 +586,16 @@ impl std::fmt::Debug for ClientShared {
         let state = self.lock();
         f.debug_struct("ClientShared")
             .field("busy", &state.proto.calls.busy())
+            .field("queue", &state.queue.len())
+            .field("waiting", &state.waiting.len())
             .field("out", &state.out)
             .field("end", &state.end)
             .finish_non_exhaustive()
     }
 }
 
+/// The bytes of a keepalive's PING.
+const PING: [u8; 8] = *b"alive?\0\0";
 /// Written at once.
 const ALONE: Eagerness = Eagerness { is_alone: true, threshold_bytes: 0 };
 /// Left to the flusher.

@@ -7,16 +7,16 @@
 //! closed here; every call has an outcome then.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncRead;
 
+use crate::driver::alarms::Alarms;
 use crate::driver::client::{ClientSettings, ClientShared, ClientState};
-use crate::driver::input::{InputStream, Judged, ReadTurn};
+use crate::driver::input::{FrameWatch, InputStream, Judged, ReadTurn};
 use crate::error::{Error, ErrorKind};
 use crate::proto::{ClientEvent, Inbound, Input, Violation};
 use crate::wire::{CallId, CloseReason, PrefaceError};
@@ -26,12 +26,23 @@ pub(crate) struct ClientReader {
     input: InputStream,
     inbound: Inbound,
     handshake_timeout: Duration,
-    /// Runs until the table is known.
-    handshake: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// Runs from the end on.
-    linger: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    frame_timeout: Duration,
+    frame_watch: FrameWatch,
+    alarms: Alarms<{ Alarm::COUNT }>,
+    is_lingering: bool,
     /// The server will say no more.
     is_read_out: bool,
+}
+
+/// What a reader has to do at a time.
+struct Alarm;
+
+impl Alarm {
+    /// Until the table is known: the handshake's end. After the end: the linger's.
+    const PATIENCE: usize = 0;
+    /// The frame that has begun has to have gone on.
+    const FRAME: usize = 1;
+    const COUNT: usize = 2;
 }
 
 /// What a group of frames came to, to be acted upon after the lock is released.
@@ -48,16 +59,18 @@ impl ClientReader {
         settings: &ClientSettings,
     ) -> Self {
         let handshake_timeout = settings.handshake_timeout;
-        let until = shared.runtime.after(handshake_timeout);
-        let handshake = Some(shared.runtime.clock.sleep_until(until));
+        let mut alarms = Alarms::new();
+        alarms.set(Alarm::PATIENCE, Some(shared.runtime.after(handshake_timeout)));
         let inbound = Inbound::new(settings.limits.frame_bytes_max);
         Self {
             shared,
             input: InputStream::new(io),
             inbound,
             handshake_timeout,
-            handshake,
-            linger: None,
+            frame_timeout: settings.frame_timeout,
+            frame_watch: FrameWatch::default(),
+            alarms,
+            is_lingering: false,
             is_read_out: false,
         }
     }
@@ -74,7 +87,8 @@ impl ClientReader {
             if self.shared.lock().end.is_some() {
                 return self.poll_linger(cx);
             }
-            if self.poll_handshake(cx).is_ready() {
+            if let Poll::Ready(alarm) = self.alarms.poll(cx, &*self.shared.runtime.clock) {
+                self.handle_alarm(alarm);
                 continue;
             }
             let (shared, inbound) = (&self.shared, &mut self.inbound);
@@ -83,7 +97,15 @@ impl ClientReader {
                 let used_bytes = judge(shared, inbound, bytes)?;
                 Ok(Judged { used_bytes, is_paused: false })
             };
-            match std::task::ready!(self.input.poll_turn(cx, missing_bytes, judge)) {
+            let Poll::Ready(turn) = self.input.poll_turn(cx, missing_bytes, judge) else {
+                if self.frame_watch.starts(&self.input) {
+                    let until = self.shared.runtime.after(self.frame_timeout);
+                    self.alarms.set(Alarm::FRAME, Some(until));
+                    continue; // To be woken by the alarm too.
+                }
+                return Poll::Pending;
+            };
+            match turn {
                 ReadTurn::Read => {}
                 ReadTurn::End => {
                     let why = "the peer closed it without a word";
@@ -103,9 +125,12 @@ impl ClientReader {
     /// server that does not read keeps nothing alive.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let is_farewell = self.shared.lock().out.is_closing();
-        let clock = &self.shared.runtime.clock;
-        let linger = self.linger.get_or_insert_with(|| clock.sleep_until(clock.now() + LINGER));
-        if is_farewell && linger.as_mut().poll(cx).is_pending() {
+        if !self.is_lingering {
+            self.is_lingering = true;
+            self.alarms = Alarms::new();
+            self.alarms.set(Alarm::PATIENCE, Some(self.shared.runtime.after(LINGER)));
+        }
+        if is_farewell && self.alarms.poll(cx, &*self.shared.runtime.clock).is_pending() {
             self.is_read_out = self.is_read_out || self.input.poll_discard(cx).is_ready();
             if !self.is_read_out || !self.shared.lock().out.is_failed() {
                 return Poll::Pending;
@@ -122,19 +147,21 @@ impl ClientReader {
         Poll::Ready(())
     }
 
-    /// Ends the connection when the handshake takes too long.
-    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(timer) = &mut self.handshake else { return Poll::Pending };
-        if self.shared.table.load().is_some() {
-            self.handshake = None;
-            return Poll::Pending;
+    fn handle_alarm(&mut self, alarm: usize) {
+        match alarm {
+            Alarm::PATIENCE if self.shared.table.load().is_none() => {
+                let (peer, after) = (self.shared.peer.clone(), self.handshake_timeout);
+                let error = ErrorKind::HandshakeTimeout { peer, after };
+                let close = (CloseReason::HANDSHAKE_TIMEOUT, String::new());
+                self.shared.finish(error.into(), None, Some(close));
+            }
+            Alarm::FRAME => {
+                if let Err(violation) = self.frame_watch.judge(&self.input) {
+                    self.refuse(violation, &[]);
+                }
+            }
+            _ => {}
         }
-        std::task::ready!(timer.as_mut().poll(cx));
-        let (peer, after) = (self.shared.peer.clone(), self.handshake_timeout);
-        let error = ErrorKind::HandshakeTimeout { peer, after };
-        let close = (CloseReason::HANDSHAKE_TIMEOUT, String::new());
-        self.shared.finish(error.into(), None, Some(close));
-        Poll::Ready(())
     }
 
     fn refuse(&self, violation: Violation, bytes: &[u8]) {
@@ -153,7 +180,7 @@ impl Drop for ClientReader {
     /// Nobody files answers any more. Where the runtime dropped the task, or a panic ended it,
     /// the connection ends with it, and the calls have an outcome.
     fn drop(&mut self) {
-        self.shared.finish(ErrorKind::ClosedHere.into(), None, None);
+        self.shared.finish(Error::closed_here(CloseReason::NORMAL), None, None);
     }
 }
 
@@ -192,10 +219,12 @@ fn judge(shared: &ClientShared, inbound: &mut Inbound, bytes: &[u8]) -> Result<u
 fn file(shared: &ClientShared, group: &[Option<Input<'_>>]) -> Result<(), Violation> {
     let wakers = [const { None }; GROUP];
     let mut filed = Filed { wakers, others: Vec::new(), closed: None };
+    let now = shared.runtime.now();
     let mut state = shared.lock();
+    state.keepalive.handle_bytes(now);
     let mut result = Ok(());
     for (at, input) in group.iter().flatten().enumerate() {
-        result = state.file(shared, input, &mut filed, at);
+        result = state.file(shared, input, &mut filed, at, now);
         if result.is_err() || filed.closed.is_some() {
             break;
         }
@@ -217,18 +246,34 @@ impl ClientState {
         input: &Input<'_>,
         filed: &mut Filed,
         at: usize,
+        now: Instant,
     ) -> Result<(), Violation> {
         let raw = match *input {
             Input::Preface(preface) => return self.proto.handle_preface(preface),
             Input::Frame(raw) => raw,
         };
         match self.proto.handle_frame(raw)? {
-            ClientEvent::Nothing | ClientEvent::Freed => return Ok(()),
+            ClientEvent::Freed => return Ok(()),
+            ClientEvent::Pong if self.pongs_owed > 0 => {
+                self.pongs_owed -= 1;
+                return Ok(());
+            }
+            ClientEvent::Pong | ClientEvent::Skipped => {
+                return self.conduct.handle_idle_frame(now);
+            }
+            ClientEvent::GoingAway(goaway) => {
+                tracing::debug!(peer = %shared.peer, reason = %goaway.reason, "server goes away");
+                self.leave(goaway, &mut filed.others);
+                // The PING behind it is part of it.
+                self.conduct.handle_goaway();
+                return Ok(());
+            }
             ClientEvent::Answered(token) => {
                 filed.wakers[at] = token.take();
                 return Ok(());
             }
             ClientEvent::Ping(echo) => {
+                self.conduct.handle_ping(now)?; // LD-8
                 filed.others.extend(self.out.answer_ping(echo));
                 return Ok(());
             }

@@ -2,7 +2,8 @@
 //!
 //! Invariants: while bytes wait and nobody writes, it runs or is woken; it sweeps only while a
 //! deadline is pending, between the deadline and 10 ms after it, never before; it ends when the
-//! output was closed and everything is written, or when the stream failed.
+//! output was closed and everything is written, when the stream failed, or when the peer takes
+//! nothing for too long (LD-12).
 
 use std::io;
 use std::pin::Pin;
@@ -25,6 +26,8 @@ pub(crate) trait FlushHost: Send + Sync + 'static {
     fn handle_room(&self);
     /// The stream cannot be written any more.
     fn handle_write_error(&self, error: &io::Error);
+    /// The peer has taken nothing for so long.
+    fn handle_stall(&self, after: Duration);
     /// Everything was written and the write side is shut down.
     fn handle_done(&self);
 }
@@ -35,6 +38,9 @@ pub(crate) struct Flusher<H> {
     runtime: Runtime,
     writer: Option<Writer>,
     timer: Option<Timer>,
+    write_timeout: Duration,
+    /// While the stream takes nothing: how much it had taken, and when that is too long ago.
+    stall: Option<(u64, Instant)>,
     /// It gave other tasks a turn to append more.
     has_yielded: bool,
     is_shutting_down: bool,
@@ -47,9 +53,18 @@ struct Timer {
 }
 
 impl<H: FlushHost> Flusher<H> {
-    pub(crate) const fn new(host: Arc<H>, runtime: Runtime) -> Self {
-        let (writer, timer) = (None, None);
-        Self { host, runtime, writer, timer, has_yielded: false, is_shutting_down: false }
+    /// `write_timeout` is how long the peer may take nothing of what waits for it.
+    pub(crate) const fn new(host: Arc<H>, runtime: Runtime, write_timeout: Duration) -> Self {
+        Self {
+            host,
+            runtime,
+            writer: None,
+            timer: None,
+            write_timeout,
+            stall: None,
+            has_yielded: false,
+            is_shutting_down: false,
+        }
     }
 
     /// Starts the task.
@@ -76,7 +91,7 @@ impl<H: FlushHost> Flusher<H> {
         loop {
             if writes == WRITES_MAX {
                 // Others may append as fast as this is written: deadlines pass all the same.
-                while self.poll_sweep(cx).is_ready() {}
+                let _swept = self.poll_sweep(cx);
                 writes = 0;
             }
             if let Some(writer) = &mut self.writer {
@@ -86,6 +101,12 @@ impl<H: FlushHost> Flusher<H> {
                     writer.poll_write_all(cx)
                 };
                 let Poll::Ready(result) = result else {
+                    if self.is_stalled() {
+                        drop(self.writer.take());
+                        drop(self.host.with_outbound(Outbound::fail));
+                        self.host.handle_stall(self.write_timeout);
+                        return Poll::Ready(true);
+                    }
                     // Nobody else writes a rest; that it is in sight says what was not sent.
                     let writer = self.writer.take_if(|_| !self.is_shutting_down);
                     let failed = self.host.with_outbound(|out| out.watch(cx.waker(), writer));
@@ -95,9 +116,12 @@ impl<H: FlushHost> Flusher<H> {
                         return Poll::Ready(true);
                     }
                     // Deadlines pass while the peer does not read.
-                    while self.poll_sweep(cx).is_ready() {}
+                    if self.poll_sweep(cx).is_ready() {
+                        continue;
+                    }
                     return Poll::Pending;
                 };
+                self.stall = None;
                 if let Err(error) = result {
                     drop(self.host.with_outbound(Outbound::fail));
                     self.host.handle_write_error(&error);
@@ -136,6 +160,22 @@ impl<H: FlushHost> Flusher<H> {
         }
     }
 
+    /// Whether the stream has taken nothing for too long. Nothing of the last bytes of a shutdown
+    /// is awaited here: the reader's linger ends that.
+    fn is_stalled(&mut self) -> bool {
+        let Some(writer) = self.writer.as_ref().filter(|_| !self.is_shutting_down) else {
+            return false;
+        };
+        let written = writer.written();
+        match self.stall {
+            Some((before, until)) if before == written => self.runtime.clock.now() >= until,
+            _ => {
+                self.stall = Some((written, self.runtime.after(self.write_timeout)));
+                false
+            }
+        }
+    }
+
     /// What there is to do with the output, which nobody else may do meanwhile.
     fn next(&self, cx: &Context<'_>) -> Next {
         let waits = self.runtime.spawn.is_multi_thread() && !self.has_yielded;
@@ -155,7 +195,8 @@ impl<H: FlushHost> Flusher<H> {
 
     /// Sweeps if it is time (`Ready`), else sees to it that it is woken when it is.
     fn poll_sweep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.host.next_deadline() else {
+        let stall = self.stall.map(|(_, until)| until);
+        let Some(deadline) = self.host.next_deadline().into_iter().chain(stall).min() else {
             self.timer = None;
             return Poll::Pending;
         };

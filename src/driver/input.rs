@@ -13,6 +13,7 @@ use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
 use crate::driver::scratch::{READ_BYTES, with_read};
+use crate::proto::Violation;
 
 /// The read half of a stream.
 pub(crate) struct InputStream {
@@ -20,6 +21,16 @@ pub(crate) struct InputStream {
     carry: BytesMut,
     /// Whoever judged the carried bytes stopped before they were all looked at.
     is_unjudged: bool,
+    /// Bytes that ever came, and bytes that a judge has used.
+    read_bytes: u64,
+    used_bytes: u64,
+}
+
+/// Sees to it that a frame that was begun goes on (LD-12).
+#[derive(Debug, Default)]
+pub(crate) struct FrameWatch {
+    /// What was read and used when the watch began.
+    mark: Option<(u64, u64)>,
 }
 
 /// How far a judge came.
@@ -44,7 +55,7 @@ pub(crate) enum ReadTurn<E> {
 
 impl InputStream {
     pub(crate) fn new(io: Box<dyn AsyncRead + Send + Unpin>) -> Self {
-        Self { io, carry: BytesMut::new(), is_unjudged: false }
+        Self { io, carry: BytesMut::new(), is_unjudged: false, read_bytes: 0, used_bytes: 0 }
     }
 
     /// Reads once and hands everything unread to `judge`, which says how many bytes it used. If it
@@ -60,16 +71,16 @@ impl InputStream {
             return Poll::Ready(self.judge_carry(judge));
         }
         if self.carry.is_empty() {
-            let (io, carry) = (Pin::new(&mut *self.io), &mut self.carry);
-            let is_unjudged = &mut self.is_unjudged;
+            let Self { io, carry, is_unjudged, read_bytes, used_bytes } = self;
             return with_read(|scratch| {
-                match std::task::ready!(poll_read_buf(io, cx, scratch)) {
+                match std::task::ready!(poll_read_buf(Pin::new(&mut **io), cx, scratch)) {
                     Ok(0) => return Poll::Ready(ReadTurn::End),
-                    Ok(_) => {}
+                    Ok(read) => *read_bytes += read as u64,
                     Err(error) => return Poll::Ready(ReadTurn::Failed(error)),
                 }
                 Poll::Ready(match judge(scratch) {
                     Ok(judged) => {
+                        *used_bytes += judged.used_bytes as u64;
                         carry.extend_from_slice(&scratch[judged.used_bytes..]);
                         *is_unjudged = judged.is_paused;
                         ReadTurn::Read
@@ -83,7 +94,7 @@ impl InputStream {
         self.carry.reserve(wanted);
         match std::task::ready!(poll_read_buf(Pin::new(&mut *self.io), cx, &mut self.carry)) {
             Ok(0) => return Poll::Ready(ReadTurn::End),
-            Ok(_) => {}
+            Ok(read) => self.read_bytes += read as u64,
             Err(error) => return Poll::Ready(ReadTurn::Failed(error)),
         }
         Poll::Ready(self.judge_carry(judge))
@@ -93,6 +104,7 @@ impl InputStream {
         match judge(&self.carry) {
             Ok(judged) => {
                 self.is_unjudged = judged.is_paused;
+                self.used_bytes += judged.used_bytes as u64;
                 self.carry.advance(judged.used_bytes);
                 if self.carry.is_empty() {
                     self.carry = BytesMut::new();
@@ -125,6 +137,31 @@ impl InputStream {
         }
     }
 }
+
+impl FrameWatch {
+    /// Whether the watch begins with this: a frame is there in part, and nobody watches yet.
+    pub(crate) fn starts(&mut self, input: &InputStream) -> bool {
+        let begins = self.mark.is_none() && !input.carry.is_empty();
+        if begins {
+            self.mark = Some((input.read_bytes, input.used_bytes));
+        }
+        begins
+    }
+
+    /// The time is over: judges what has come. The watch begins anew with the next look.
+    pub(crate) fn judge(&mut self, input: &InputStream) -> Result<(), Violation> {
+        let Some((read_bytes, used_bytes)) = self.mark.take() else { return Ok(()) };
+        let bytes = input.read_bytes - read_bytes;
+        let is_same_frame = used_bytes == input.used_bytes && !input.carry.is_empty();
+        if is_same_frame && bytes < FRAME_BYTES_MIN {
+            return Err(Violation::Stuck { bytes, min: FRAME_BYTES_MIN });
+        }
+        Ok(())
+    }
+}
+
+/// Of a frame that has begun, so much must come in the time there is.
+const FRAME_BYTES_MIN: u64 = 5 * 1024;
 
 fn first_bytes(bytes: &[u8]) -> Vec<u8> {
     bytes[..bytes.len().min(16)].to_vec()

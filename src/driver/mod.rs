@@ -8,6 +8,7 @@
 //! Invariants: one owner of the write side at a time; no lock is held while user code runs or a
 //! waker is called; an idle connection holds 2 KiB of buffers at most.
 
+mod alarms;
 mod call_task;
 mod client;
 mod client_reader;
@@ -18,13 +19,18 @@ mod runtime;
 mod scratch;
 mod server;
 mod server_batch;
+mod server_frames;
+mod server_settings;
 mod server_shared;
 mod signal;
+mod totals;
 
 pub use client::{ClientDriver, ClientSettings};
 pub use runtime::{Clock, Random, Runtime, Spawn, TokioRuntime};
-pub use server::{ServerSettings, serve_stream};
+pub use server::serve_stream;
+pub use server_settings::ServerSettings;
 pub use server_shared::ConnectionHandle;
+pub use totals::{ServerLoad, ServerTotals};
 
 pub(crate) use client::{Chosen, Start};
 pub(crate) use scratch::with_reply;

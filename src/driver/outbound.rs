@@ -38,6 +38,8 @@ pub(crate) struct Writer {
     io: Box<dyn AsyncWrite + Send + Unpin>,
     buf: Vec<u8>,
     at: usize,
+    /// Bytes that the stream ever took.
+    written: u64,
 }
 
 /// What must follow an append, after the lock is released.
@@ -71,7 +73,7 @@ pub(crate) struct Released {
 
 impl Outbound {
     pub(crate) fn new(io: Box<dyn AsyncWrite + Send + Unpin>) -> Self {
-        let writer = Some(Writer { io, buf: Vec::new(), at: 0 });
+        let writer = Some(Writer { io, buf: Vec::new(), at: 0, written: 0 });
         let (is_closing, is_failed) = (false, false);
         Self {
             pending: Vec::new(),
@@ -112,7 +114,8 @@ impl Outbound {
         self.queued_bytes() > SOFT_BYTES_MAX
     }
 
-    fn queued_bytes(&self) -> usize {
+    /// Bytes that wait to be written. What somebody writes at this moment is not among them.
+    pub(crate) fn queued_bytes(&self) -> usize {
         self.pending.len() + self.writer.as_ref().map_or(0, |writer| writer.rest().len())
     }
 
@@ -254,6 +257,11 @@ impl Writer {
         &self.buf[self.at..]
     }
 
+    /// Bytes that the stream ever took.
+    pub(crate) const fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Writes as much as the stream takes at once; the rest stays for the flusher.
     pub(crate) fn write_now(&mut self) -> io::Result<()> {
         // No waker: on a full socket the flusher polls again, with its own.
@@ -269,7 +277,10 @@ impl Writer {
             let io = Pin::new(&mut *self.io);
             match std::task::ready!(io.poll_write(cx, &self.buf[self.at..])) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(written) => self.at += written,
+                Ok(written) => {
+                    self.at += written;
+                    self.written += written as u64;
+                }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }

@@ -69,6 +69,10 @@ impl Runtime {
         Self { spawn, clock, random: runtime }
     }
 
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
     /// So long from now. Every setting may say "for ever", which no clock can add up.
     pub(crate) fn after(&self, wait: Duration) -> Instant {
         self.clock.now() + wait.min(FOREVER)

@@ -10,33 +10,22 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::driver::Runtime;
+use crate::driver::alarms::Alarms;
 use crate::driver::flusher::Flusher;
-use crate::driver::input::{InputStream, Judged, ReadTurn};
+use crate::driver::input::{FrameWatch, InputStream, ReadTurn};
 use crate::driver::outbound::{Eagerness, Outbound};
-use crate::driver::scratch::with_batch;
-use crate::driver::server_batch::Batch;
+use crate::driver::server_frames::{Judge, Stop};
+use crate::driver::server_settings::ServerSettings;
 use crate::driver::server_shared::{ConnectionHandle, ServerShared};
 use crate::error::{Error, ErrorKind};
-use crate::proto::{Inbound, Input, ServerConnection, ServerEvent, ServerLimits, Violation};
-use crate::service::{DecodeLimits, Dispatch, Peer, TableListener};
+use crate::policy::connection_age;
+use crate::proto::{Conduct, Inbound, ServerConnection, Violation};
+use crate::service::{Dispatch, TableListener};
 use crate::transport::Stream;
 use crate::wire::{Close, CloseReason};
-
-/// What a server's connection is told.
-#[derive(Clone, Debug)]
-pub struct ServerSettings {
-    /// What the state machine is told.
-    pub limits: ServerLimits,
-    /// Limits of decoding a payload.
-    pub decode: DecodeLimits,
-    /// From the accepted stream to the client's HELLO.
-    pub handshake_timeout: Duration,
-    /// After the last byte was sent: how long the client may take to close its side.
-    pub linger_timeout: Duration,
-}
 
 /// Serves one stream. The future is the connection: it ends when the connection has ended, with
 /// the reason, and takes the connection with it when it is dropped.
@@ -47,22 +36,38 @@ pub fn serve_stream(
     runtime: Runtime,
 ) -> (ConnectionHandle, impl Future<Output = Error> + Send) {
     let out = Outbound::new(stream.writer);
-    let shared = Arc::new(ServerShared::new(out, dispatch, stream.peer, runtime.clone()));
+    let shared = ServerShared::new(out, dispatch, stream.peer, runtime.clone(), &settings);
+    let shared = Arc::new(shared);
     let listener: Arc<dyn TableListener> = Arc::<ServerShared>::clone(&shared);
     shared.dispatch.subscribe(Arc::downgrade(&listener));
-    Flusher::new(Arc::clone(&shared), runtime).spawn();
-    let until = shared.runtime.after(settings.handshake_timeout);
-    let timer = Some(shared.runtime.clock.sleep_until(until));
+    Flusher::new(Arc::clone(&shared), runtime, settings.write_timeout).spawn();
+    let mut alarms = Alarms::new();
+    let age = connection_age(settings.connection_age, shared.runtime.random.next_u64());
+    alarms.set(Alarm::AGE, Some(shared.runtime.after(age)));
+    alarms.set(Alarm::IDLE, Some(shared.runtime.after(settings.idle_timeout)));
+    alarms.set(Alarm::PATIENCE, Some(shared.runtime.after(settings.handshake_timeout)));
     let mut reader = ServerReader {
         input: InputStream::new(stream.reader),
         inbound: Inbound::new(settings.limits.frame_bytes_max),
         proto: ServerConnection::new(settings.limits.clone()),
+        conduct: Conduct::new(settings.conduct),
+        frame_watch: FrameWatch::default(),
+        heard_at: shared.runtime.clock.now(),
+        leaving: None,
         shared: Arc::clone(&shared),
         settings,
-        timer,
+        alarms,
         end: None,
+        is_lingering: false,
+        is_awaited: false,
     };
-    (ConnectionHandle(shared), std::future::poll_fn(move |cx| reader.poll_run(cx)))
+    let totals = Arc::clone(&shared.totals);
+    let served = std::future::poll_fn(move |cx| {
+        let end = std::task::ready!(reader.poll_run(cx));
+        totals.count_end(&end);
+        Poll::Ready(end)
+    });
+    (ConnectionHandle(shared), served)
 }
 
 struct ServerReader {
@@ -71,17 +76,37 @@ struct ServerReader {
     input: InputStream,
     inbound: Inbound,
     proto: ServerConnection,
-    /// Until HELLO: the handshake's. After the end: the linger's.
-    timer: Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>,
+    conduct: Conduct,
+    frame_watch: FrameWatch,
+    /// When the last bytes came.
+    heard_at: Instant,
+    /// Why the client was asked to go.
+    leaving: Option<CloseReason>,
+    alarms: Alarms<{ Alarm::COUNT }>,
     /// Set when all was said; the client's last bytes are discarded then, since closing with
     /// unread input would destroy our answers on their way.
     end: Option<Error>,
+    /// The linger has begun.
+    is_lingering: bool,
+    /// It is to go, and has not said HELLO yet.
+    is_awaited: bool,
 }
 
-/// Why the reader stops judging.
-enum Stop {
-    Violation(Violation),
-    Closed(Error),
+/// What a reader has to do at a time.
+struct Alarm;
+
+impl Alarm {
+    /// Until HELLO: the handshake's end. After the end: the linger's.
+    const PATIENCE: usize = 0;
+    /// The frame that has begun has to have gone on.
+    const FRAME: usize = 1;
+    const IDLE: usize = 2;
+    const AGE: usize = 3;
+    /// The first GOAWAY must have been read by now.
+    const GOAWAY: usize = 4;
+    /// The calls that run have had their time.
+    const GRACE: usize = 5;
+    const COUNT: usize = 6;
 }
 
 impl ServerReader {
@@ -89,39 +114,46 @@ impl ServerReader {
         self.shared.reader.register(cx.waker());
         for _ in 0..TURNS_MAX {
             if self.shared.is_aborted.load(Ordering::Acquire) {
-                return Poll::Ready(
-                    self.end.take().unwrap_or_else(|| ErrorKind::ClosedHere.into()),
-                );
+                let aborted = || Error::closed_here(CloseReason::SHUTDOWN);
+                return Poll::Ready(self.end.take().unwrap_or_else(aborted));
             }
             if let Some(end) = &self.end {
                 let end = end.clone();
                 if !self.proto.is_greeted() {
                     return Poll::Ready(end); // Nothing was said that could be lost on its way.
                 }
+                if !self.is_lingering && self.shared.lock().out.is_failed() {
+                    self.linger(); // The last byte was sent.
+                }
                 let is_over =
-                    self.poll_timer(cx).is_ready() || self.input.poll_discard(cx).is_ready();
+                    self.poll_alarm(cx).is_ready() || self.input.poll_discard(cx).is_ready();
                 return if is_over { Poll::Ready(end) } else { Poll::Pending };
             }
-            if self.shared.lock().out.is_failed() {
-                let error = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-                return Poll::Ready(Error::lost(&error));
+            if let Some(failure) = self.failure() {
+                return Poll::Ready(failure);
             }
-            if self.is_drained() {
-                // CA-16
-                self.close(CloseReason::SHUTDOWN, "", ErrorKind::ClosedHere.into());
+            if self.poll_leave() {
                 continue;
             }
-            if !self.proto.is_open() && self.poll_timer(cx).is_ready() {
-                // HS-9
-                let (peer, after) = (self.shared.address.clone(), self.settings.handshake_timeout);
-                let error = ErrorKind::HandshakeTimeout { peer, after };
-                self.close(CloseReason::HANDSHAKE_TIMEOUT, "", error.into());
+            if let Poll::Ready(alarm) = self.poll_alarm(cx) {
+                self.handle_alarm(alarm);
                 continue;
             }
             if self.shared.lock().out.is_full() {
-                return Poll::Pending; // Woken when there is room again.
+                // Woken when there is room again. What is not read cannot be late.
+                self.frame_watch = FrameWatch::default();
+                self.alarms.set(Alarm::FRAME, None);
+                return Poll::Pending;
             }
-            if let Some(error) = std::task::ready!(self.poll_turn(cx)) {
+            let Poll::Ready(end) = self.poll_turn(cx) else {
+                if self.proto.is_open() && self.frame_watch.starts(&self.input) {
+                    let until = self.shared.runtime.after(self.settings.frame_timeout);
+                    self.alarms.set(Alarm::FRAME, Some(until));
+                    continue; // To be woken by the alarm too.
+                }
+                return Poll::Pending;
+            };
+            if let Some(error) = end {
                 self.shared.end();
                 return Poll::Ready(error);
             }
@@ -130,30 +162,141 @@ impl ServerReader {
         Poll::Pending
     }
 
+    /// Why the stream is of no use any more, if it is not.
+    fn failure(&self) -> Option<Error> {
+        let state = self.shared.lock();
+        let is_failed = state.out.is_failed();
+        is_failed.then(|| {
+            let broken = || Error::lost(&std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+            state.failure.clone().unwrap_or_else(broken)
+        })
+    }
+
+    /// Goes a step further with going away, if one is due (CA-16, LD-7).
+    fn poll_leave(&mut self) -> bool {
+        if self.leaving.is_none() && self.shared.is_draining.load(Ordering::Acquire) {
+            self.leaving = Some(CloseReason::SHUTDOWN);
+        }
+        let Some(reason) = self.leaving else { return false };
+        let is_closing = self.shared.is_closing.load(Ordering::Acquire);
+        if !self.proto.is_open() && !is_closing {
+            // Its first calls may be on their way, with its HELLO: it is told what became of them.
+            if !self.is_awaited {
+                self.is_awaited = true;
+                let until = self.shared.runtime.clock.now() + GOAWAY_ROUND_TRIP_MAX;
+                self.alarms.set(Alarm::GOAWAY, Some(until));
+                return true;
+            }
+            return false;
+        }
+        let pending = self.shared.pending_count.load(Ordering::Acquire);
+        if is_closing && pending > 0 {
+            let detail = format!("{pending} calls were cut");
+            let reason = CloseReason::DRAIN_TIMEOUT;
+            self.close(reason, &detail, Error::closed_here(reason));
+            return true;
+        }
+        if is_closing || (self.proto.has_left() && pending == 0) {
+            self.close(reason, "", Error::closed_here(reason));
+            return true;
+        }
+        if !self.proto.is_leaving() {
+            let now = self.shared.runtime.clock.now();
+            self.alarms.set(Alarm::GOAWAY, Some(now + GOAWAY_ROUND_TRIP_MAX));
+            self.alarms
+                .set(Alarm::GRACE, Some(self.shared.runtime.after(self.settings.drain_timeout)));
+            self.alarms.set(Alarm::AGE, None);
+            let grace = self.settings.drain_timeout;
+            self.say(|proto, out| proto.announce_goaway(reason, grace, out));
+            return true;
+        }
+        false
+    }
+
+    /// Lets the state machine append something to the output, and has it written.
+    fn say(&mut self, what: impl FnOnce(&mut ServerConnection, &mut Vec<u8>)) {
+        let mut state = self.shared.lock();
+        what(&mut self.proto, state.out.pending());
+        let flush = state.out.after_append(Eagerness { is_alone: true, threshold_bytes: 0 });
+        drop(state);
+        self.shared.flush(flush);
+    }
+
+    fn handle_alarm(&mut self, alarm: usize) {
+        let now = self.shared.runtime.clock.now();
+        match alarm {
+            Alarm::PATIENCE if !self.proto.is_open() => {
+                // HS-9
+                let (peer, after) = (self.shared.address.clone(), self.settings.handshake_timeout);
+                let error = ErrorKind::HandshakeTimeout { peer, after };
+                self.close(CloseReason::HANDSHAKE_TIMEOUT, "", error.into());
+            }
+            Alarm::FRAME if self.proto.is_open() => {
+                if let Err(violation) = self.frame_watch.judge(&self.input) {
+                    let _said = self.refuse(violation, &[]); // It is greeted: it can be told.
+                }
+            }
+            Alarm::IDLE => {
+                let used_at =
+                    if self.shared.is_idle() { self.heard_at } else { self.shared.runtime.now() };
+                let until = used_at + self.settings.idle_timeout;
+                if now >= until {
+                    self.close(CloseReason::IDLE, "", Error::closed_here(CloseReason::IDLE));
+                } else {
+                    self.alarms.set(Alarm::IDLE, Some(until));
+                }
+            }
+            Alarm::AGE => {
+                self.leaving = Some(CloseReason::AGE);
+                self.shared.is_draining.store(true, Ordering::Release);
+            }
+            Alarm::GOAWAY if !self.proto.is_open() => {
+                let reason = self.leaving.unwrap_or(CloseReason::SHUTDOWN);
+                self.close(reason, "", Error::closed_here(reason));
+            }
+            Alarm::GOAWAY => self.say(ServerConnection::finish_goaway),
+            Alarm::GRACE => self.shared.is_closing.store(true, Ordering::Release),
+            _ => {}
+        }
+    }
+
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        self.alarms.poll(cx, &*self.shared.runtime.clock)
+    }
+
     /// Reads once and serves what was read. `Some` when the stream is at its end.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Option<Error>> {
         let missing_bytes = self.inbound.missing_bytes(self.input.carried_bytes());
-        let (shared, settings) = (&self.shared, &self.settings);
-        let (inbound, proto) = (&mut self.inbound, &mut self.proto);
-        let judge = |bytes: &[u8]| judge(shared, settings, inbound, proto, bytes);
+        let mut judge = Judge {
+            shared: &self.shared,
+            settings: &self.settings,
+            inbound: &mut self.inbound,
+            proto: &mut self.proto,
+            conduct: &mut self.conduct,
+            heard_at: &mut self.heard_at,
+        };
+        let judge = |bytes: &[u8]| judge.judge(bytes);
         let turn = std::task::ready!(self.input.poll_turn(cx, missing_bytes, judge));
         Poll::Ready(match turn {
             ReadTurn::Read => None,
             ReadTurn::End => Some(ended("the client closed it without a word")),
             ReadTurn::Failed(error) => Some(Error::lost(&error)),
             ReadTurn::Refused(Stop::Closed(error), _) => Some(error),
-            ReadTurn::Refused(Stop::Violation(violation), bytes) => {
-                let error = Error::violation(violation, &bytes, &self.shared.address);
-                tracing::debug!(peer = %self.shared.address, %error, "connection refused");
-                let reason = violation.close_reason();
-                if reason == CloseReason::NOT_SWITCHBACK {
-                    Some(error) // Nothing that we could say would be understood.
-                } else {
-                    self.close(reason, &violation.to_string(), error);
-                    None
-                }
-            }
+            ReadTurn::Refused(Stop::Violation(violation), bytes) => self.refuse(violation, &bytes),
         })
+    }
+
+    /// Ends the connection for what the client did; `bytes` are what it said. Gives the error when
+    /// nothing that we could say would be understood.
+    fn refuse(&mut self, violation: Violation, bytes: &[u8]) -> Option<Error> {
+        let error = Error::violation(violation, bytes, &self.shared.address);
+        tracing::debug!(peer = %self.shared.address, %error, "connection refused");
+        let reason = violation.close_reason();
+        if reason == CloseReason::NOT_SWITCHBACK {
+            return Some(error);
+        }
+        self.close(reason, &violation.to_string(), error);
+        None
     }
 
     /// Says farewell; from then on only reads and discards (LD-3).
@@ -174,20 +317,22 @@ impl ServerReader {
         if let Some(waker) = flusher {
             waker.wake();
         }
-        let runtime = &self.shared.runtime;
-        let until = runtime.after(self.settings.linger_timeout);
-        self.timer = Some(runtime.clock.sleep_until(until));
+        self.alarms = Alarms::new();
         self.end = Some(error);
+        // Who is sent away in good order gets all its answers, as long as it takes some in time;
+        // nobody else is waited for.
+        let is_orderly =
+            matches!(reason, CloseReason::SHUTDOWN | CloseReason::AGE | CloseReason::IDLE);
+        if !is_orderly {
+            self.linger();
+        }
     }
 
-    fn is_drained(&self) -> bool {
-        self.shared.is_draining.load(Ordering::Acquire)
-            && (self.shared.pending_count.load(Ordering::Acquire) == 0
-                || self.shared.is_closing.load(Ordering::Acquire))
-    }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.timer.as_mut().map_or(Poll::Pending, |timer| timer.as_mut().poll(cx))
+    /// From now on the client has some time to close its side.
+    fn linger(&mut self) {
+        self.is_lingering = true;
+        let until = self.shared.runtime.after(self.settings.linger_timeout);
+        self.alarms.set(Alarm::PATIENCE, Some(until));
     }
 }
 
@@ -198,92 +343,12 @@ impl Drop for ServerReader {
     }
 }
 
-/// Serves the frames in `bytes`, until the output is over its limit: what one read brought may ask
-/// for far more than it holds.
-fn judge(
-    shared: &Arc<ServerShared>,
-    settings: &ServerSettings,
-    inbound: &mut Inbound,
-    proto: &mut ServerConnection,
-    bytes: &[u8],
-) -> Result<Judged, Stop> {
-    with_batch(|out| {
-        let mut batch = Batch::new(shared, settings, out, bytes.len());
-        let mut at = 0;
-        let result = loop {
-            match inbound.next(&bytes[at..]) {
-                Ok(Some((input, used))) => {
-                    at += used;
-                    if let Err(stop) = handle(shared, proto, &mut batch, input) {
-                        break Err(stop);
-                    }
-                    if batch.is_output_full() {
-                        break Ok(Judged { used_bytes: at, is_paused: true });
-                    }
-                }
-                Ok(None) => break Ok(Judged { used_bytes: at, is_paused: false }),
-                Err(violation) => break Err(Stop::Violation(violation)),
-            }
-        };
-        batch.finish();
-        result
-    })
-}
-
-fn handle(
-    shared: &Arc<ServerShared>,
-    proto: &mut ServerConnection,
-    batch: &mut Batch<'_>,
-    input: Input<'_>,
-) -> Result<(), Stop> {
-    let raw = match input {
-        Input::Preface(preface) => {
-            return proto.handle_preface(preface, batch.out()).map_err(Stop::Violation);
-        }
-        Input::Frame(raw) => raw,
-    };
-    match proto.handle_frame(raw).map_err(Stop::Violation)? {
-        ServerEvent::Nothing => {}
-        ServerEvent::Request(request) => batch.request(&request),
-        ServerEvent::Refuse(call, code, why) => batch.refuse(call, code, why),
-        ServerEvent::Cancel(call) => shared.cancel(call),
-        ServerEvent::Ping(echo) => {
-            if let Some(flusher) = shared.lock().out.answer_ping(echo) {
-                flusher.wake();
-            }
-        }
-        ServerEvent::Hello => accept(shared, proto, batch),
-        ServerEvent::Closed(close) => {
-            let (reason, last_call) = (close.reason, close.last_call);
-            let detail = close.detail.to_owned();
-            return Err(Stop::Closed(ErrorKind::ClosedByPeer { reason, last_call, detail }.into()));
-        }
-    }
-    Ok(())
-}
-
-/// Answers HELLO with the table as it is now; changes are told from here on.
-fn accept(shared: &Arc<ServerShared>, proto: &mut ServerConnection, batch: &mut Batch<'_>) {
-    if let Some(hello) = proto.client() {
-        shared.client_frame_bytes_max.store(hello.frame_bytes_max, Ordering::Relaxed);
-        let (address, build) = (shared.address.clone(), hello.build.clone());
-        let first = shared.peer.set(Peer { address, build });
-        debug_assert!(first.is_ok(), "HELLO comes once, before any handler");
-    }
-    batch.flush(); // What was said before must not come after the answer.
-    let mut state = shared.lock();
-    let routes = shared.dispatch.routes();
-    proto.accept(routes.payload(), state.out.pending());
-    state.announced = Some(Arc::clone(routes.payload()));
-    let flush = state.out.after_append(Eagerness { is_alone: true, threshold_bytes: 0 });
-    drop(state);
-    shared.flush(flush);
-    batch.reload();
-}
-
 fn ended(why: &'static str) -> Error {
     Error::lost(&std::io::Error::new(std::io::ErrorKind::UnexpectedEof, why))
 }
 
 /// Reads in one turn of the task, before others have theirs.
 const TURNS_MAX: usize = 32;
+/// From the first GOAWAY to the second one, if the client does not answer; for the HELLO of a
+/// client that is to go as much.
+const GOAWAY_ROUND_TRIP_MAX: Duration = Duration::from_secs(1);

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use crate::driver::call_task::{CallTask, Polled, drop_handler, panicked, poll_handler};
 use crate::driver::outbound::Eagerness;
-use crate::driver::server::ServerSettings;
+use crate::driver::server_settings::ServerSettings;
 use crate::driver::server_shared::ServerShared;
+use crate::proto::Admitted;
 use crate::service::{Codec, Cx, Entry, Incoming, Lookup, Metadata, Outcome, Reply, Respond};
 use crate::service::{Routes, Run, Status, Tally, append_status};
 use crate::util::bugs::{Bug, is_seeded};
-use crate::util::with_deadline;
+use crate::util::{Scope, with_scope};
 use crate::wire::{CallId, Code, Request, TIMEOUT_MS_MAX};
 
 pub(crate) struct Batch<'a> {
@@ -63,6 +64,10 @@ impl<'a> Batch<'a> {
         self.is_output_full
     }
 
+    pub(crate) const fn read_at(&self) -> Instant {
+        self.read_at
+    }
+
     pub(crate) const fn out(&mut self) -> &mut Vec<u8> {
         self.out
     }
@@ -102,18 +107,18 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Serves one request, or starts to.
-    pub(crate) fn request(&mut self, request: &Request<'_>) {
+    /// Serves one request, or starts to. Says with which status it was refused, if it was.
+    pub(crate) fn request(&mut self, request: &Request<'_>) -> Option<Code> {
         let routes = Arc::clone(&self.routes);
         let (entry, codec) = match self.admit(&routes, request) {
             Ok(admitted) => admitted,
             Err(status) => {
                 self.refuse_with(request.call, &status);
                 if !is_seeded(Bug::RefusedRuns) || status.code() != Code::OVERLOADED {
-                    return;
+                    return Some(status.code());
                 }
                 let Lookup::Found(entry) = routes.lookup(request.method, request.version) else {
-                    return;
+                    return None;
                 };
                 (entry, &self.shared.dispatch.codecs()[0])
             }
@@ -122,13 +127,18 @@ impl<'a> Batch<'a> {
         let deadline = self.read_at + Duration::from_millis(timeout_ms.into());
         if !is_seeded(Bug::LateStart) && self.shared.runtime.clock.now() >= deadline {
             let message = "over before its handler could be started";
-            return self.refuse(request.call, Code::DEADLINE_EXCEEDED, message);
+            self.refuse(request.call, Code::DEADLINE_EXCEEDED, message);
+            return Some(Code::DEADLINE_EXCEEDED);
         }
+        let bytes = request_bytes(request);
+        let admitted = Admitted { read_at: self.read_at, deadline, bytes };
+        let attempt = request.attempt_priority >> 4; // CA-9
+        let scope = Scope { deadline, is_retry: attempt > 0 };
         let cx = Cx {
             call: request.call,
             method: request.method,
             version: request.version,
-            attempt: request.attempt_priority >> 4, // CA-9
+            attempt,
             deadline,
             metadata: Metadata::from_ext(request.ext),
             connection: Arc::<ServerShared>::clone(self.shared),
@@ -136,31 +146,35 @@ impl<'a> Batch<'a> {
         let incoming = Incoming { payload: request.payload, codec, limits: &self.settings.decode };
         let started = catch_unwind(AssertUnwindSafe(|| {
             if is_seeded(Bug::StartTwice) {
-                self.run_once_more(entry, cx.clone(), incoming);
+                self.run_once_more(entry, cx.clone(), scope, incoming);
             }
-            with_deadline(deadline, || entry.method.handler.start(cx, incoming))
+            with_scope(scope, || entry.method.handler.start(cx, incoming))
         }));
         match started {
-            Ok(Ok(call)) => self.run(entry, request.call, deadline, call),
-            Ok(Err(status)) => self.refuse_with(request.call, &status),
+            Ok(Ok(call)) => self.run(entry, request.call, (admitted, scope), call),
+            Ok(Err(status)) => {
+                self.refuse_with(request.call, &status);
+                return Some(status.code());
+            }
             Err(panic) => {
                 self.count(Some(entry));
                 self.tally.started += 1;
                 self.tally.ended(Outcome::Failed);
                 // User code ran: nobody may take this for not processed.
-                self.refuse_with(request.call, &panicked(&*panic));
+                self.refuse_with(request.call, &panicked(self.shared, &*panic));
             }
         }
+        None
     }
 
     /// A bug, seeded on purpose: the call is run, and its answer is lost.
-    fn run_once_more(&self, entry: &Arc<Entry>, cx: Cx, incoming: Incoming<'_>) {
-        let (call, deadline) = (cx.call, cx.deadline);
+    fn run_once_more(&self, entry: &Arc<Entry>, cx: Cx, scope: Scope, incoming: Incoming<'_>) {
+        let call = cx.call;
         if let Ok(mut started) = entry.method.handler.start(cx, incoming) {
             let mut out = Vec::new();
             let mut reply = Reply { out: &mut out, call, frame_bytes_max: u32::MAX };
             let mut cx = Context::from_waker(Waker::noop());
-            poll_handler(started.as_mut(), deadline, &mut cx, &mut reply);
+            poll_handler(self.shared, started.as_mut(), scope, &mut cx, &mut reply);
         }
     }
 
@@ -171,13 +185,14 @@ impl<'a> Batch<'a> {
         request: &Request<'_>,
     ) -> Result<(&'r Arc<Entry>, &'a Codec), Status> {
         let shared: &'a Arc<ServerShared> = self.shared;
-        if shared.is_draining.load(Ordering::Acquire) {
-            return Err(Status::refused(Code::DRAINING, "the server is going away"));
-        }
         let (pending, max) = (shared.pending_count.load(Ordering::Acquire), self.calls_max());
         if pending >= max {
             let message = format!("{pending} calls in flight on this connection, at most {max}");
-            return Err(Status::refused(Code::OVERLOADED, message));
+            return Err(overloaded(shared, message));
+        }
+        let bytes_max = self.settings.in_flight_bytes_max;
+        if let Some(message) = shared.refusal(request_bytes(request), bytes_max) {
+            return Err(overloaded(shared, message));
         }
         let entry = match routes.lookup(request.method, request.version) {
             Lookup::Found(entry) => entry,
@@ -219,24 +234,28 @@ impl<'a> Batch<'a> {
         &mut self,
         entry: &Arc<Entry>,
         id: CallId,
-        deadline: Instant,
+        (admitted, scope): (Admitted, Scope),
         mut call: std::pin::Pin<Box<dyn Respond>>,
     ) {
         if entry.method.run != Run::Inline {
-            return self.spawn(entry, id, deadline, call, false);
+            return self.spawn(entry, id, (admitted, scope), call, false);
         }
         self.count(Some(entry));
         self.tally.started += 1;
         let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
         let mut reply = Reply { out: self.out, call: id, frame_bytes_max };
+        let shared: &ServerShared = self.shared;
         // No waker: a call that is not ready is polled again at once, by its own task.
         let mut cx = Context::from_waker(Waker::noop());
-        match unconstrained(|cx| poll_handler(call.as_mut(), deadline, cx, &mut reply), &mut cx) {
-            Polled::Pending => return self.spawn(entry, id, deadline, call, true),
+        match unconstrained(
+            |cx| poll_handler(shared, call.as_mut(), scope, cx, &mut reply),
+            &mut cx,
+        ) {
+            Polled::Pending => return self.spawn(entry, id, (admitted, scope), call, true),
             Polled::Ended(outcome) => self.tally.ended(outcome),
             Polled::Panicked => self.tally.ended(Outcome::Failed),
         }
-        drop_handler(Some(call));
+        drop_handler(shared, Some(call));
         self.flush_if_large();
     }
 
@@ -244,13 +263,13 @@ impl<'a> Batch<'a> {
         &self,
         entry: &Arc<Entry>,
         id: CallId,
-        deadline: Instant,
+        (admitted, scope): (Admitted, Scope),
         call: std::pin::Pin<Box<dyn Respond>>,
         has_started: bool,
     ) {
-        self.shared.add_pending(id, deadline);
+        self.shared.add_pending(id, admitted);
         let (shared, entry, run) = (Arc::clone(self.shared), Arc::clone(entry), entry.method.run);
-        let task = CallTask { shared, entry, id, deadline, call: Some(call), has_started };
+        let task = CallTask { shared, entry, id, scope, call: Some(call), has_started };
         let spawn = &self.shared.runtime.spawn;
         match run {
             Run::Inline | Run::Spawn => spawn.spawn(Box::pin(task)),
@@ -276,6 +295,17 @@ impl<'a> Batch<'a> {
             self.counted = entry.cloned();
         }
     }
+}
+
+/// What a request costs while it runs: its payload and its metadata.
+const fn request_bytes(request: &Request<'_>) -> usize {
+    request.payload.len() + request.ext.len()
+}
+
+/// Refused for want of room, before anything was decoded.
+fn overloaded(shared: &ServerShared, message: String) -> Status {
+    shared.totals.count_overload();
+    Status::refused(Code::OVERLOADED, message)
 }
 
 /// Polls outside of tokio's budget: after 128 ready operations in one task it would report false

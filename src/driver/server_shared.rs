@@ -7,13 +7,16 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::driver::Runtime;
 use crate::driver::flusher::{FlushHost, release};
 use crate::driver::outbound::{Eagerness, Flush, Outbound, threshold_bytes};
+use crate::driver::server_settings::ServerSettings;
 use crate::driver::signal::Signal;
-use crate::proto::{PendingCalls, PendingEnd};
+use crate::driver::totals::ServerTotals;
+use crate::error::{Error, ErrorKind};
+use crate::proto::{Admitted, Beat, Conduct, Keepalive, KeepaliveLimits, PendingCalls, PendingEnd};
 use crate::service::{CallScope, Dispatch, Peer, TableListener};
 use crate::wire::{CallId, FRAME_BYTES_FLOOR, Kind, TablePayload, append_control};
 
@@ -35,6 +38,12 @@ pub(crate) struct ServerShared {
     pub(crate) address: String,
     pub(crate) peer: OnceLock<Peer>,
     pub(crate) runtime: Runtime,
+    pub(crate) totals: Arc<ServerTotals>,
+    pub(crate) keepalive: KeepaliveLimits,
+    /// As many bytes as `state.charged` says, to be read without the lock.
+    pub(crate) held_bytes: AtomicUsize,
+    /// Whether `state.keepalive` listens, to be read without the lock.
+    pub(crate) is_watching: AtomicBool,
 }
 
 pub(crate) struct ServerState {
@@ -42,7 +51,22 @@ pub(crate) struct ServerState {
     pub(crate) pending: PendingCalls<Option<Waker>>,
     /// The table the client was told last.
     pub(crate) announced: Option<Arc<TablePayload>>,
+    pub(crate) keepalive: Keepalive,
+    /// PINGs of ours without an answer.
+    pub(crate) pongs_owed: u32,
+    /// Why the stream failed, where more is known than that it did.
+    pub(crate) failure: Option<Error>,
     pub(crate) is_ended: bool,
+    /// What `totals` knows of the bytes here.
+    charged: usize,
+}
+
+/// What a pending call finds when it is polled.
+pub(crate) struct Turn {
+    /// Why it should end.
+    pub(crate) end: Option<PendingEnd>,
+    /// Its client does not take the answers of other calls: another one would only be held here.
+    pub(crate) must_wait: bool,
 }
 
 impl ConnectionHandle {
@@ -83,10 +107,20 @@ impl ServerShared {
         dispatch: Dispatch,
         address: String,
         runtime: Runtime,
+        settings: &ServerSettings,
     ) -> Self {
-        let (pending, announced, is_ended) = (PendingCalls::new(), None, false);
+        let state = ServerState {
+            out,
+            pending: PendingCalls::new(),
+            announced: None,
+            keepalive: Keepalive::new(settings.keepalive),
+            pongs_owed: 0,
+            failure: None,
+            is_ended: false,
+            charged: 0,
+        };
         Self {
-            state: Mutex::new(ServerState { out, pending, announced, is_ended }),
+            state: Mutex::new(state),
             pending_count: AtomicUsize::new(0),
             is_draining: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
@@ -97,6 +131,10 @@ impl ServerShared {
             address,
             peer: OnceLock::new(),
             runtime,
+            totals: Arc::clone(&settings.totals),
+            keepalive: settings.keepalive,
+            held_bytes: AtomicUsize::new(0),
+            is_watching: AtomicBool::new(false),
         }
     }
 
@@ -115,7 +153,19 @@ impl ServerShared {
         let flush = state.out.after_append(eagerness);
         drop(state);
         self.flush(flush);
-        self.lock().out.is_full()
+        let mut state = self.lock();
+        self.recharge(&mut state);
+        state.out.is_full()
+    }
+
+    /// Tells the server how much this connection holds.
+    fn recharge(&self, state: &mut ServerState) {
+        let held = state.pending.bytes() + state.out.queued_bytes();
+        let charged = self.totals.recharge(state.charged, held);
+        if charged != state.charged {
+            state.charged = charged;
+            self.held_bytes.store(charged, Ordering::Relaxed);
+        }
     }
 
     /// Does what an append asked for. Not under the lock.
@@ -125,27 +175,61 @@ impl ServerShared {
             Flush::Wake(waker) => waker.wake(),
             Flush::Write(mut writer) => match writer.write_now() {
                 Ok(()) => release(self, writer),
-                Err(_) => self.end(),
+                Err(error) => self.fail(Error::lost(&error)),
             },
         }
     }
 
     /// A call goes on beyond its read batch.
-    pub(crate) fn add_pending(&self, id: CallId, deadline: Instant) {
+    pub(crate) fn add_pending(&self, id: CallId, admitted: Admitted) {
+        self.totals.add_call();
         let mut state = self.lock();
-        let is_earliest = state.pending.insert(id, deadline, None);
+        let is_earliest = state.pending.insert(id, admitted, None);
         self.pending_count.store(state.pending.len(), Ordering::Release);
-        let sweeper = if is_earliest { state.out.wake() } else { None };
+        let is_news = state.keepalive.arm(admitted.read_at);
+        self.is_watching.store(true, Ordering::Release);
+        self.recharge(&mut state);
+        let sweeper = if is_earliest || is_news { state.out.wake() } else { None };
         drop(state);
         if let Some(waker) = sweeper {
             waker.wake();
         }
     }
 
-    /// Whether a pending call should end; else wakes `waker` when it should.
-    pub(crate) fn poll_end(&self, id: CallId, waker: &Waker) -> Option<PendingEnd> {
+    /// A byte came from the client.
+    pub(crate) fn handle_bytes(&self, now: Instant) {
+        if self.is_watching.load(Ordering::Acquire) {
+            self.lock().keepalive.handle_bytes(now);
+        }
+    }
+
+    /// Whether a PONG that came was asked for.
+    pub(crate) fn take_pong(&self) -> bool {
         let mut state = self.lock();
-        let end = state.pending.is_ended(id);
+        let is_owed = state.pongs_owed > 0;
+        state.pongs_owed -= u32::from(is_owed);
+        is_owed
+    }
+
+    /// Whether no call is in flight.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending_count.load(Ordering::Acquire) == 0
+    }
+
+    /// Why a request of so many bytes does not fit, if it does not.
+    pub(crate) fn refusal(&self, bytes: usize, bytes_max: usize) -> Option<String> {
+        // Without the lock: what is charged is exact enough, and nearly always far below.
+        let held = self.held_bytes.load(Ordering::Relaxed);
+        if held.saturating_add(bytes) > bytes_max {
+            return Some(format!("{held} bytes in flight on this connection, at most {bytes_max}"));
+        }
+        self.totals.refusal(bytes)
+    }
+
+    /// Whether a pending call should end or wait; `waker` is woken when that changes.
+    pub(crate) fn poll_end(&self, id: CallId, waker: &Waker) -> Turn {
+        let mut state = self.lock();
+        let mut end = state.pending.is_ended(id);
         if end.is_none() {
             let is_ended = state.is_ended;
             match state.pending.token_mut(id) {
@@ -153,9 +237,10 @@ impl ServerShared {
                 Some(token) => *token = Some(waker.clone()),
                 None => {}
             }
-            return is_ended.then_some(PendingEnd::Cancelled);
+            end = is_ended.then_some(PendingEnd::Cancelled);
         }
-        end
+        let must_wait = end.is_none() && state.out.is_full();
+        Turn { end, must_wait }
     }
 
     /// Why a pending call was asked to end, if it was.
@@ -166,8 +251,10 @@ impl ServerShared {
     /// A pending call has ended with this answer.
     pub(crate) fn complete(&self, id: CallId, answer: &[u8]) {
         let mut state = self.lock();
+        let before = state.pending.len();
         let waker = state.pending.remove(id);
         let left = state.pending.len();
+        self.totals.remove_calls(before - left);
         self.pending_count.store(left, Ordering::Release);
         let mut flush = Flush::Nothing;
         if !state.is_ended && !state.out.is_closing() {
@@ -175,6 +262,7 @@ impl ServerShared {
             let threshold_bytes = threshold_bytes(left);
             flush = state.out.after_append(Eagerness { is_alone: left == 0, threshold_bytes });
         }
+        self.recharge(&mut state);
         drop(state);
         drop(waker);
         self.flush(flush);
@@ -183,12 +271,28 @@ impl ServerShared {
         }
     }
 
-    /// The caller takes a call back. One that is not pending has been answered.
-    pub(crate) fn cancel(&self, id: CallId) {
-        let waker = self.lock().pending.end(id, PendingEnd::Cancelled).and_then(Option::take);
+    /// The caller takes a call back. Says whether it did so early; one that is not pending has
+    /// been answered.
+    pub(crate) fn cancel(&self, id: CallId, now: Instant) -> bool {
+        let mut state = self.lock();
+        let is_early =
+            state.pending.admitted(id).is_some_and(|Admitted { read_at, deadline, .. }| {
+                let age = now.saturating_duration_since(read_at);
+                Conduct::is_early(age, deadline.saturating_duration_since(read_at))
+            });
+        let waker = state.pending.end(id, PendingEnd::Cancelled).and_then(Option::take);
+        drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
+        is_early
+    }
+
+    /// The stream failed, and why.
+    pub(crate) fn fail(&self, error: Error) {
+        tracing::debug!(peer = %self.address, %error, "connection failed");
+        self.lock().failure.get_or_insert(error);
+        self.end();
     }
 
     /// The stream is of no use any more: nothing is written, running calls are asked to end.
@@ -208,22 +312,50 @@ impl ServerShared {
 
 impl FlushHost for ServerShared {
     fn with_outbound<T>(&self, f: impl FnOnce(&mut Outbound) -> T) -> T {
-        f(&mut self.lock().out)
+        let mut state = self.lock();
+        let result = f(&mut state.out);
+        self.recharge(&mut state);
+        result
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.lock().pending.next_deadline()
+        let state = self.lock();
+        state.pending.next_deadline().into_iter().chain(state.keepalive.due()).min()
     }
 
     fn sweep(&self, now: Instant) {
         let mut wakers = Vec::new();
-        self.lock().pending.expire(now, |token| wakers.extend(token.take()));
+        let mut state = self.lock();
+        state.pending.expire(now, |token| wakers.extend(token.take()));
+        let is_waiting = !state.pending.is_empty() && !state.is_ended;
+        let beat = state.keepalive.beat(now, is_waiting);
+        self.is_watching.store(state.keepalive.is_armed(), Ordering::Release);
+        if beat == Beat::Ping && !state.out.is_closing() {
+            state.pongs_owed += 1;
+            // The flusher itself is here: it writes what was appended.
+            append_control(state.out.pending(), Kind::PING, CallId::CONNECTION, &[], &PING);
+        }
+        drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        if beat == Beat::Dead {
+            let KeepaliveLimits { silence, patience } = self.keepalive;
+            let (peer, after) = (self.address.clone(), silence + patience);
+            self.fail(ErrorKind::Silent { peer, after }.into());
+        }
     }
 
     fn handle_room(&self) {
+        // Handlers that wait until their client takes answers may go on.
+        let mut state = self.lock();
+        let wakers: Vec<Waker> = state.pending.tokens_mut().filter_map(Option::take).collect();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
         self.reader.wake();
         self.handle_table_change();
+    }
+
+    fn handle_stall(&self, after: Duration) {
+        self.fail(ErrorKind::Stalled { peer: self.address.clone(), after }.into());
     }
 
     fn handle_done(&self) {
@@ -231,8 +363,7 @@ impl FlushHost for ServerShared {
     }
 
     fn handle_write_error(&self, error: &std::io::Error) {
-        tracing::debug!(peer = %self.address, %error, "connection cannot be written");
-        self.end();
+        self.fail(Error::lost(error));
     }
 }
 
@@ -273,6 +404,18 @@ impl CallScope for ServerShared {
         self.peer.get_or_init(|| Peer { address: self.address.clone(), ..Peer::default() })
     }
 }
+
+impl Drop for ServerShared {
+    /// Handlers that were dropped with their runtime may still be counted.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.totals.remove_calls(state.pending.len());
+        self.totals.recharge(state.charged, 0);
+    }
+}
+
+/// The bytes of a keepalive's PING.
+const PING: [u8; 8] = *b"alive?\0\0";
 
 impl std::fmt::Debug for ServerShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

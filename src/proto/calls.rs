@@ -277,6 +277,24 @@ impl<T: Default> CallTable<T> {
         self.earliest.reset();
     }
 
+    /// The peer never read the calls above `last` and never will (LD-10): they end, and owe no
+    /// answer any more; `lost` is told of each that somebody waits for.
+    pub fn lose_above(&mut self, last: CallId, mut lost: impl FnMut(&mut T)) {
+        for slot in &mut self.slots {
+            if !slot.owed || slot.id <= last {
+                continue;
+            }
+            slot.owed = false;
+            if !slot.owned {
+                slot.free();
+                self.busy -= 1;
+            } else if slot.outcome.is_none() {
+                slot.outcome = Some(CallOutcome::Lost(Disposition::NotProcessed));
+                lost(&mut slot.token);
+            }
+        }
+    }
+
     /// How many more calls may be opened (CA-11).
     #[must_use]
     pub const fn room(&self) -> usize {

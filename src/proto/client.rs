@@ -15,7 +15,9 @@ use crate::proto::{CallTable, KnownTable, TableCache, Violation};
 use crate::util::fnv64;
 use crate::wire::append_control;
 use crate::wire::{CallId, Close, EARLY_CALLS_MAX, FRAME_BYTES_FLOOR, Frame, Head, Hello};
-use crate::wire::{HelloAck, Kind, Preface, RawFrame, TableError, TablePayload, VersionRange};
+use crate::wire::{
+    Goaway, HelloAck, Kind, Preface, RawFrame, TableError, TablePayload, VersionRange,
+};
 
 /// One connection as its client sees it. `T` is the token of a call, see [`CallTable`].
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct ClientConnection<T> {
     server: Option<HelloAck>,
     table: Option<Arc<KnownTable>>,
     cache: TableCache,
+    /// The lowest call that a GOAWAY has named, once there was one.
+    last_call: Option<CallId>,
     /// The calls in flight.
     pub calls: CallTable<T>,
 }
@@ -48,8 +52,6 @@ pub struct ClientLimits {
 /// What a frame meant.
 #[derive(Debug)]
 pub enum ClientEvent<'a, T> {
-    /// Nothing to do.
-    Nothing,
     /// The server is known; its table is too, if it was remembered.
     Accepted,
     /// The server's table, the first or a changed one.
@@ -60,6 +62,12 @@ pub enum ClientEvent<'a, T> {
     Freed,
     /// To be echoed (LD-1).
     Ping([u8; 8]),
+    /// A PING of ours was answered.
+    Pong,
+    /// The frame asked for nothing: a kind that is skipped.
+    Skipped,
+    /// The server wants us elsewhere: no further call here (LD-10).
+    GoingAway(Goaway),
     /// The server says farewell.
     Closed(Close<'a>),
 }
@@ -88,8 +96,9 @@ impl<T: Default> ClientConnection<T> {
         // Not one of them is answered before HELLO_ACK: so many are sent, at most (HS-8).
         let calls = CallTable::new(limits.calls_max.min(EARLY_CALLS_MAX) as usize);
         let transcript = fnv64(&out[start..]);
-        let (server, table) = (None, None);
-        Self { state: State::Preface, limits, transcript, server, table, cache, calls }
+        let state = State::Preface;
+        let (server, table, last_call) = (None, None, None);
+        Self { state, limits, transcript, server, table, cache, last_call, calls }
     }
 
     /// The server's first bytes.
@@ -120,7 +129,7 @@ impl<T: Default> ClientConnection<T> {
             return Err(out_of_turn(kind, "the call id is not of the kind's class")); // FR-12
         }
         match (self.state, frame) {
-            (_, Frame::Skipped(_)) => Ok(ClientEvent::Nothing), // FR-7
+            (_, Frame::Skipped(_)) => Ok(ClientEvent::Skipped), // FR-7
             (_, Frame::Close(close)) => Ok(ClientEvent::Closed(close)),
             (State::Hello, Frame::HelloAck(ack)) => self.handle_hello_ack(ack),
             (State::Table, Frame::Table(payload)) => self.handle_table(payload),
@@ -135,9 +144,16 @@ impl<T: Default> ClientConnection<T> {
                 Ok(token.map_or(ClientEvent::Freed, ClientEvent::Answered))
             }
             (State::Table | State::Open, Frame::Ping(echo)) => Ok(ClientEvent::Ping(echo)), // LD-1
-            (State::Table | State::Open, Frame::Pong(_)) => Ok(ClientEvent::Nothing),       // LD-1
-            (_, _) => Err(out_of_turn(kind, "a client does not expect it in this state")),  // FR-12
+            (State::Table | State::Open, Frame::Pong(_)) => Ok(ClientEvent::Pong),          // LD-1
+            (State::Table | State::Open, Frame::Goaway(goaway)) => self.handle_goaway(goaway),
+            (_, _) => Err(out_of_turn(kind, "a client does not expect it in this state")), // FR-12
         }
+    }
+
+    /// Whether calls may be opened: the server did not send us away (LD-10), and ids are left.
+    #[must_use]
+    pub const fn may_open(&self) -> bool {
+        self.last_call.is_none() && !self.calls.is_exhausted()
     }
 
     /// The server's table; `None` until it is known, and some calls wait for that (RT-7).
@@ -203,6 +219,14 @@ impl<T: Default> ClientConnection<T> {
         }
         self.set_table(table);
         Ok(ClientEvent::Table)
+    }
+
+    fn handle_goaway(&mut self, goaway: Goaway) -> Result<ClientEvent<'_, T>, Violation> {
+        if self.last_call.is_some_and(|last| goaway.last_call > last) {
+            return Err(out_of_turn(Kind::GOAWAY, "its last call rises")); // LD-7
+        }
+        self.last_call = Some(goaway.last_call);
+        Ok(ClientEvent::GoingAway(goaway))
     }
 
     fn set_table(&mut self, table: KnownTable) {

@@ -15,8 +15,10 @@
 
 mod calls;
 mod client;
+mod conduct;
 mod earliest;
 mod inbound;
+mod keepalive;
 mod known;
 mod pending;
 mod queue;
@@ -25,9 +27,11 @@ mod violation;
 
 pub use calls::{CallOutcome, CallTable, Cancelled, LostDisposition, Opened, Taken};
 pub use client::{ClientConnection, ClientEvent, ClientLimits};
+pub use conduct::{Conduct, ConductLimits};
 pub use inbound::{Inbound, Input};
+pub use keepalive::{Beat, Keepalive, KeepaliveLimits};
 pub use known::{KnownTable, TableCache, VersionChoice};
-pub use pending::{PendingCalls, PendingEnd};
+pub use pending::{Admitted, PendingCalls, PendingEnd};
 pub use queue::{QueueFull, Ticket, WaitQueue};
 pub use server::{ServerConnection, ServerEvent, ServerLimits};
 pub use violation::Violation;

@@ -14,6 +14,18 @@ use crate::wire::CallId;
 pub struct PendingCalls<T> {
     calls: BTreeMap<CallId, Pending<T>>,
     earliest: Earliest,
+    bytes: usize,
+}
+
+/// What is known of a call when it is admitted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Admitted {
+    /// When it was read.
+    pub read_at: Instant,
+    /// When its time is over.
+    pub deadline: Instant,
+    /// Bytes of its request, which its handler holds in one form or another.
+    pub bytes: usize,
 }
 
 /// Why a call should end before it is done.
@@ -27,7 +39,7 @@ pub enum PendingEnd {
 
 #[derive(Debug)]
 struct Pending<T> {
-    deadline: Instant,
+    admitted: Admitted,
     end: Option<PendingEnd>,
     token: T,
 }
@@ -36,20 +48,23 @@ impl<T> PendingCalls<T> {
     /// No calls yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { calls: BTreeMap::new(), earliest: Earliest::none() }
+        Self { calls: BTreeMap::new(), earliest: Earliest::none(), bytes: 0 }
     }
 
     /// Adds a call; says whether its deadline is before every other.
-    pub fn insert(&mut self, id: CallId, deadline: Instant, token: T) -> bool {
-        let is_earliest = self.earliest.at().is_none_or(|known| deadline < known);
-        self.earliest.note(deadline);
-        self.calls.insert(id, Pending { deadline, end: None, token });
+    pub fn insert(&mut self, id: CallId, admitted: Admitted, token: T) -> bool {
+        let is_earliest = self.earliest.at().is_none_or(|known| admitted.deadline < known);
+        self.earliest.note(admitted.deadline);
+        self.bytes += admitted.bytes;
+        self.calls.insert(id, Pending { admitted, end: None, token });
         is_earliest
     }
 
     /// The call's handler has ended; gives its token.
     pub fn remove(&mut self, id: CallId) -> Option<T> {
-        self.calls.remove(&id).map(|call| call.token)
+        let call = self.calls.remove(&id)?;
+        self.bytes -= call.admitted.bytes;
+        Some(call.token)
     }
 
     /// Asks a call to end; gives its token the first time, whose reason stands. `None` for one
@@ -72,11 +87,11 @@ impl<T> PendingCalls<T> {
     pub fn expire(&mut self, now: Instant, mut asked: impl FnMut(&mut T)) {
         self.earliest.reset();
         for call in self.calls.values_mut().filter(|call| call.end.is_none()) {
-            if call.deadline <= now {
+            if call.admitted.deadline <= now {
                 call.end = Some(PendingEnd::Expired);
                 asked(&mut call.token);
             } else {
-                self.earliest.note(call.deadline);
+                self.earliest.note(call.admitted.deadline);
             }
         }
     }
@@ -90,6 +105,23 @@ impl<T> PendingCalls<T> {
     /// The owner's token of a call.
     pub fn token_mut(&mut self, id: CallId) -> Option<&mut T> {
         self.calls.get_mut(&id).map(|call| &mut call.token)
+    }
+
+    /// Every owner's token.
+    pub fn tokens_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.calls.values_mut().map(|call| &mut call.token)
+    }
+
+    /// What is known of a call, if it is here.
+    #[must_use]
+    pub fn admitted(&self, id: CallId) -> Option<Admitted> {
+        self.calls.get(&id).map(|call| call.admitted)
+    }
+
+    /// Bytes of the requests of all calls here.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Not later than the first deadline; a sweep is due then.

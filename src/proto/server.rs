@@ -8,11 +8,14 @@
 //! and increase (CA-1); every REQUEST that was read is handed out exactly once, to be answered
 //! exactly once by the owner (CA-2).
 
+use std::time::Duration;
+
 use crate::proto::Violation;
 use crate::util::Fnv64;
+use crate::util::bugs::{Bug, is_seeded};
 use crate::wire::Request;
-use crate::wire::{CallId, Close, Code, Frame, Head, Hello, HelloAck, Kind, Preface, RawFrame};
-use crate::wire::{TablePayload, VersionRange, append_control};
+use crate::wire::{CallId, Close, CloseReason, Code, Frame, Goaway, Head, Hello, HelloAck};
+use crate::wire::{Kind, Preface, RawFrame, TablePayload, VersionRange, append_control};
 
 /// One connection as its server sees it.
 #[derive(Debug)]
@@ -21,7 +24,9 @@ pub struct ServerConnection {
     limits: ServerLimits,
     transcript: Fnv64,
     client: Option<Hello>,
-    last_call: CallId,
+    /// The highest id read.
+    highest: CallId,
+    leaving: Leaving,
 }
 
 /// What a server brings to a connection.
@@ -54,8 +59,27 @@ pub enum ServerEvent<'a> {
     Cancel(CallId),
     /// To be echoed.
     Ping([u8; 8]),
+    /// A PING of ours was answered.
+    Pong,
+    /// The client has read the first GOAWAY: the second one is due.
+    GoawayRead,
+    /// The frame asked for nothing: a kind that is skipped.
+    Skipped,
     /// The client says farewell.
     Closed(Close<'a>),
+}
+
+/// How far the server is with going away (LD-7).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Leaving {
+    No,
+    /// It said that it wants no call any more, and waits until that must have been read.
+    Announced {
+        reason: CloseReason,
+        grace_ms: u32,
+    },
+    /// It said which call is the last that it has read.
+    Final(CallId),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,8 +94,9 @@ impl ServerConnection {
     /// Waits for a client's preface.
     #[must_use]
     pub const fn new(limits: ServerLimits) -> Self {
-        let (transcript, last_call) = (Fnv64::new(), CallId::CONNECTION);
-        Self { state: State::Preface, limits, transcript, client: None, last_call }
+        let (transcript, highest) = (Fnv64::new(), CallId::CONNECTION);
+        let (state, leaving) = (State::Preface, Leaving::No);
+        Self { state, limits, transcript, client: None, highest, leaving }
     }
 
     /// The client's first bytes. The server's own preface is appended to `out`.
@@ -108,7 +133,7 @@ impl ServerConnection {
             return Err(out_of_turn(kind, "the call id is not of the kind's class")); // FR-12
         }
         match (self.state, frame) {
-            (_, Frame::Skipped(_)) => Ok(ServerEvent::Nothing), // FR-7
+            (_, Frame::Skipped(_)) => Ok(ServerEvent::Skipped), // FR-7
             (_, Frame::Close(close)) => Ok(ServerEvent::Closed(close)),
             (State::Hello, Frame::Hello(hello)) => {
                 self.transcript.write(raw.bytes); // HS-7
@@ -117,11 +142,14 @@ impl ServerConnection {
                 Ok(ServerEvent::Hello)
             }
             (State::Open, Frame::Request(request)) => self.handle_request(request),
-            (State::Open, Frame::Cancel(call)) if call <= self.last_call => {
+            (State::Open, Frame::Cancel(call)) if self.is_thrown_away(call) => {
+                Ok(ServerEvent::Nothing) // LD-9
+            }
+            (State::Open, Frame::Cancel(call)) if call <= self.highest => {
                 Ok(ServerEvent::Cancel(call)) // CA-12
             }
             (State::Open, Frame::Ping(echo)) => Ok(ServerEvent::Ping(echo)), // LD-1
-            (State::Open, Frame::Pong(_)) => Ok(ServerEvent::Nothing),       // LD-1
+            (State::Open, Frame::Pong(echo)) => Ok(self.handle_pong(echo)),  // LD-1, LD-7
             (_, _) => Err(out_of_turn(kind, "a server does not expect it in this state")), // FR-12
         }
     }
@@ -150,10 +178,45 @@ impl ServerConnection {
         self.client.as_ref()
     }
 
-    /// The highest REQUEST id that was read: what a CLOSE names (LD-4).
+    /// The highest REQUEST id that was read and not thrown away: what a CLOSE names (LD-4, LD-9).
     #[must_use]
     pub const fn last_call(&self) -> CallId {
-        self.last_call
+        match self.leaving {
+            Leaving::No | Leaving::Announced { .. } => self.highest,
+            Leaving::Final(last) => last,
+        }
+    }
+
+    /// Says that no further call is wanted, and asks to be told when that was read (LD-7). Once.
+    pub fn announce_goaway(&mut self, reason: CloseReason, grace: Duration, out: &mut Vec<u8>) {
+        if self.leaving == Leaving::No && self.is_open() {
+            let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+            self.leaving = Leaving::Announced { reason, grace_ms };
+            Goaway { last_call: Goaway::ANY_CALL, reason, grace_ms }.append(out);
+            append_control(out, Kind::PING, CallId::CONNECTION, &[], &GOAWAY_PING);
+        }
+    }
+
+    /// Names the last call that was read; what comes after it is thrown away (LD-7, LD-9). Once.
+    pub fn finish_goaway(&mut self, out: &mut Vec<u8>) {
+        if let Leaving::Announced { reason, grace_ms } = self.leaving {
+            self.leaving = Leaving::Final(self.highest);
+            let is_lie = is_seeded(Bug::GoawayLies);
+            let last_call = if is_lie { CallId::CONNECTION } else { self.highest };
+            Goaway { last_call, reason, grace_ms }.append(out);
+        }
+    }
+
+    /// Whether the first GOAWAY was sent.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving != Leaving::No
+    }
+
+    /// Whether the second GOAWAY was sent: nothing is admitted any more.
+    #[must_use]
+    pub const fn has_left(&self) -> bool {
+        matches!(self.leaving, Leaving::Final(_))
     }
 
     /// Whether the client's preface was read, and answered with our own.
@@ -168,13 +231,29 @@ impl ServerConnection {
         self.state == State::Open
     }
 
+    /// Whether the client was told that this call is not read.
+    fn is_thrown_away(&self, call: CallId) -> bool {
+        matches!(self.leaving, Leaving::Final(last) if call > last && call <= self.highest)
+    }
+
+    fn handle_pong(&self, echo: [u8; 8]) -> ServerEvent<'static> {
+        if matches!(self.leaving, Leaving::Announced { .. }) && echo == GOAWAY_PING {
+            ServerEvent::GoawayRead
+        } else {
+            ServerEvent::Pong
+        }
+    }
+
     /// The first three checks of CA-3; the others need the server's tables.
     fn handle_request<'a>(&mut self, request: Request<'a>) -> Result<ServerEvent<'a>, Violation> {
         let Request { call, flags, .. } = request;
-        if call <= self.last_call {
-            return Err(Violation::CallId { id: call.0, last: self.last_call.0 }); // CA-1
+        if call <= self.highest {
+            return Err(Violation::CallId { id: call.0, last: self.highest.0 }); // CA-1
         }
-        self.last_call = call;
+        self.highest = call;
+        if self.has_left() || (self.is_leaving() && is_seeded(Bug::GoawayLoses)) {
+            return Ok(ServerEvent::Nothing); // LD-9
+        }
         if flags.unknown_critical() != 0 {
             let why = "a flag of the request is not known here";
             return Ok(ServerEvent::Refuse(call, Code::UNSUPPORTED_FLAG, why)); // FR-8
@@ -191,6 +270,9 @@ impl ServerConnection {
         }
     }
 }
+
+/// The PING behind the first GOAWAY; those of the keepalive have other bytes.
+const GOAWAY_PING: [u8; 8] = *b"goaway 1";
 
 const fn out_of_turn(kind: Kind, why: &'static str) -> Violation {
     Violation::OutOfTurn { kind: kind.0, why }

@@ -39,6 +39,24 @@ pub enum Violation {
     /// A table that does not give the hash it names, or is over a limit.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// Each frame was legal, but they were too many, or came too slowly (LD-8, LD-11, LD-12).
+    #[error("{what}, over the limit of {limit}")]
+    Conduct {
+        /// What the peer is told.
+        reason: CloseReason,
+        /// What it did.
+        what: &'static str,
+        /// How much of it is allowed.
+        limit: u32,
+    },
+    /// A frame was begun and does not go on (LD-12).
+    #[error("only {bytes} bytes of a frame came in time, at least {min} must")]
+    Stuck {
+        /// That came.
+        bytes: u64,
+        /// That must come.
+        min: u64,
+    },
     /// The server read another HELLO than was sent.
     #[error("the server read a HELLO with hash {theirs:016x}, we sent {ours:016x}")]
     Transcript {
@@ -62,6 +80,8 @@ impl Violation {
             Self::CallId { .. } => CloseReason::CALL_ID,
             Self::Table(TableError::Malformed(_)) => CloseReason::MALFORMED, // RT-3, RT-5
             Self::Table(TableError::Hash { .. }) => CloseReason::TABLE,      // RT-4, RT-5
+            Self::Conduct { reason, .. } => reason,
+            Self::Stuck { .. } => CloseReason::FRAME_TIMEOUT,
             Self::Transcript { .. } => CloseReason::TRANSCRIPT,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::proto::{ConductLimits, KeepaliveLimits};
 use crate::service::DecodeLimits;
 use crate::wire::{FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR};
 
@@ -39,6 +40,43 @@ pub struct ServerConfig {
     ///
     /// Default: 1,024.
     pub connections_max: usize,
+    /// Bytes of requests that run and of answers that wait to be written, on one connection; more
+    /// are refused with OVERLOADED.
+    ///
+    /// Default: 8 MiB. Too low: large requests run one at a time; too high: memory.
+    pub in_flight_bytes_max: usize,
+    /// Calls in flight on all connections; more are refused with OVERLOADED.
+    ///
+    /// Default: 16,384.
+    pub server_calls_max: usize,
+    /// As `in_flight_bytes_max`, of all connections together.
+    ///
+    /// Default: 256 MiB.
+    pub server_in_flight_bytes_max: usize,
+    /// When a silent client with calls in flight is asked whether it lives, and when it is taken
+    /// for dead.
+    ///
+    /// Default: after 5 s, and 5 s later.
+    pub keepalive: KeepaliveLimits,
+    /// What a client may do too much of: PINGs, CANCELs, errors, frames that ask for nothing.
+    pub conduct: ConductLimits,
+    /// In so much time at least 5 KiB of a frame that has begun must arrive.
+    ///
+    /// Default: 5 s. Then the connection is closed with FRAME_TIMEOUT.
+    pub frame_timeout: Duration,
+    /// How long a client may take nothing of what waits for it.
+    ///
+    /// Default: 10 s. Then the connection is cut (SLOW_CONSUMER).
+    pub write_timeout: Duration,
+    /// How long a connection may be without a call and without a frame.
+    ///
+    /// Default: 5 min. Then it is closed with IDLE.
+    pub idle_timeout: Duration,
+    /// After so long, give or take a tenth, a client is asked to come anew, so that connections
+    /// spread over servers that were added.
+    ///
+    /// Default: 30 min.
+    pub connection_age: Duration,
     /// Connections at a time from one IP address; more are closed at once, without a word. Too
     /// low: many clients behind one address are cut; too high: few addresses take every place.
     /// Streams whose address is not known ([`Stream::ip`](crate::transport::Stream::ip)) are not
@@ -68,6 +106,15 @@ impl Default for ServerConfig {
             drain_timeout: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(1),
             connections_max: 1024,
+            in_flight_bytes_max: 8 * 1024 * 1024,
+            server_calls_max: 16_384,
+            server_in_flight_bytes_max: 256 * 1024 * 1024,
+            keepalive: KeepaliveLimits::default(),
+            conduct: ConductLimits::default(),
+            frame_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(5 * 60),
+            connection_age: Duration::from_secs(30 * 60),
             connections_per_address_max: 128,
             handshaking_connections_max: 256,
             build: String::new(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::driver::{ConnectionHandle, Runtime, ServerSettings, serve_stream};
+use crate::driver::{ConnectionHandle, Runtime, ServerSettings, ServerTotals, serve_stream};
 use crate::error::{Error, ErrorKind};
 use crate::server::ServerConfig;
 use crate::server::accept_errors::Backoff;
@@ -67,14 +67,21 @@ impl BoundServer {
         self.dispatch.stats()
     }
 
+    /// What is in flight on all connections, and how connections ended; to be read at any time.
+    #[must_use]
+    pub fn totals(&self) -> Arc<ServerTotals> {
+        Arc::clone(&self.settings.totals)
+    }
+
     /// A handle to the listener's counters, to be read while it serves.
     #[must_use]
     pub fn listener(&self) -> ListenerHandle {
         ListenerHandle(Arc::clone(&self.connections))
     }
 
-    /// Serves until `shutdown` is ready, then drains: nothing is accepted any more, new calls are
-    /// refused (NOT_PROCESSED), those that run are finished, at most for the drain's time.
+    /// Serves until `shutdown` is ready, then drains: nothing is accepted any more, clients are
+    /// sent elsewhere without losing a call (LD-7), calls that run are finished, at most for the
+    /// drain's time.
     ///
     /// # Errors
     /// [`ErrorKind::DrainTimeout`] when calls had to be cut because the drain's time was over.
@@ -92,6 +99,7 @@ impl BoundServer {
             })
             .await;
         }
+        self.accept_waiting().await;
         let Self { acceptor, connections, config, runtime, .. } = self;
         drop(acceptor); // Nobody waits in its queue for a server that will not come.
         let drained = drain(&connections, &config, &runtime).await;
@@ -121,6 +129,21 @@ impl BoundServer {
                         self.runtime.clock.sleep_until(now + wait).await;
                     }
                 }
+            }
+        }
+    }
+
+    /// Takes those that are connected already, so that they are sent away in good order: a queue
+    /// that goes with its listener is reset, and with it calls that were sent on the spot.
+    async fn accept_waiting(&self) {
+        for _ in 0..self.config.connections_max {
+            let mut accepting = self.acceptor.accept();
+            let next = std::future::poll_fn(|cx| Poll::Ready(accepting.as_mut().poll(cx))).await;
+            match next {
+                // Who is refused is closed, as ever.
+                Poll::Ready(Ok(stream)) => drop(self.receive(stream)),
+                Poll::Ready(Err(_)) => self.connections.count_accept_error(),
+                Poll::Pending => return,
             }
         }
     }

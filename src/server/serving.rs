@@ -1,6 +1,8 @@
 //! A server before it listens: its methods, its settings.
 
-use crate::driver::{Runtime, ServerSettings, serve_stream};
+use std::sync::Arc;
+
+use crate::driver::{Runtime, ServerSettings, ServerTotals, serve_stream};
 use crate::error::{Error, ErrorKind};
 use crate::proto::ServerLimits;
 use crate::server::{BoundServer, ServerConfig};
@@ -148,11 +150,21 @@ impl Server {
             codecs,
             build: config.build.clone(),
         };
+        let totals = ServerTotals::new(config.server_calls_max, config.server_in_flight_bytes_max);
         let settings = ServerSettings {
             limits,
             decode: config.decode,
             handshake_timeout: config.handshake_timeout,
             linger_timeout: config.linger_timeout,
+            drain_timeout: config.drain_timeout,
+            keepalive: config.keepalive,
+            conduct: config.conduct,
+            frame_timeout: config.frame_timeout,
+            write_timeout: config.write_timeout,
+            idle_timeout: config.idle_timeout,
+            connection_age: config.connection_age,
+            in_flight_bytes_max: config.in_flight_bytes_max,
+            totals: Arc::new(totals),
         };
         let runtime = self.runtime.unwrap_or_else(Runtime::tokio);
         Ok(Parts { dispatch, settings, config, runtime })

@@ -10,10 +10,15 @@ use std::pin::Pin;
 use crate::error::Error;
 use crate::transport::{Address, Stream};
 
+/// What [`Connect::connect`] gives.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send + 'a>>;
+/// What [`Accept::accept`] gives.
+pub type Accepting<'a> = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send + 'a>>;
+
 /// Makes connections to one server.
 pub trait Connect: Send + Sync + 'static {
     /// Makes a connection. Dropping the future gives the attempt up.
-    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send + '_>>;
+    fn connect(&self) -> Connecting<'_>;
 
     /// The server's address, for errors.
     fn address(&self) -> String;
@@ -23,7 +28,7 @@ pub trait Connect: Send + Sync + 'static {
 pub trait Accept: Send + Sync + 'static {
     /// Waits for the next connection. No error is the end: the next call may succeed. Dropping
     /// the future loses no connection.
-    fn accept(&self) -> Pin<Box<dyn Future<Output = io::Result<Stream>> + Send + '_>>;
+    fn accept(&self) -> Accepting<'_>;
 
     /// Where clients find it.
     fn local_addr(&self) -> Address;

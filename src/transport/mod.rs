@@ -13,7 +13,7 @@ mod tcp;
 
 pub use address::Address;
 pub use codec::{CodecError, FrameCodec, OwnedFrame};
-pub use endpoint::{Accept, Connect};
+pub use endpoint::{Accept, Accepting, Connect, Connecting};
 pub use mem::duplex;
 pub use stream::Stream;
 #[cfg(feature = "tcp")]

@@ -5,12 +5,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
 use crate::error::{Error, ErrorKind};
-use crate::transport::{Accept, Address, Connect, Stream};
+use crate::transport::{Accept, Accepting, Address, Connect, Connecting, Stream};
 
 /// Connects to one address.
 #[derive(Clone, Debug)]
@@ -37,7 +36,7 @@ impl TcpConnector {
 impl Connect for TcpConnector {
     /// Fails with [`ErrorKind::UnknownHost`], [`ErrorKind::InsecureAddress`],
     /// [`ErrorKind::Refused`] and [`ErrorKind::Connect`].
-    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send + '_>> {
+    fn connect(&self) -> Connecting<'_> {
         Box::pin(connect_tcp(&self.address, self.insecure))
     }
 
@@ -87,7 +86,7 @@ impl TcpAcceptor {
 }
 
 impl Accept for TcpAcceptor {
-    fn accept(&self) -> Pin<Box<dyn Future<Output = io::Result<Stream>> + Send + '_>> {
+    fn accept(&self) -> Accepting<'_> {
         Box::pin(self.next())
     }
 

@@ -22,11 +22,23 @@ pub enum Bug {
     NotSentLie,
     /// A caller is given the bytes of an earlier answer in the same slot.
     StaleReply,
+    /// A call that is not idempotent is tried again though it may have been executed.
+    RetryUnknown,
+    /// Calls that cross a GOAWAY are read, and neither executed nor answered.
+    GoawayLoses,
+    /// The second GOAWAY says of calls that were read that they were not.
+    GoawayLies,
+    /// Nobody notices that the peer is silent.
+    DeafKeepalive,
+    /// Retries cost nothing.
+    BudgetForgets,
+    /// What a call held of the server's room is not given back.
+    RoomLeaks,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 13] = [
         Self::StartTwice,
         Self::LateAnswer,
         Self::SweepForgets,
@@ -34,6 +46,12 @@ impl Bug {
         Self::RefusedRuns,
         Self::NotSentLie,
         Self::StaleReply,
+        Self::RetryUnknown,
+        Self::GoawayLoses,
+        Self::GoawayLies,
+        Self::DeafKeepalive,
+        Self::BudgetForgets,
+        Self::RoomLeaks,
     ];
 }
 

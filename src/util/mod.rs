@@ -8,5 +8,5 @@ mod splitmix;
 
 pub use fnv::{Fnv64, fnv64};
 pub(crate) use log_limit::LogLimit;
-pub use scope::{current_deadline, with_deadline};
+pub use scope::{Scope, current_scope, with_scope};
 pub use splitmix::splitmix64;

@@ -1,30 +1,39 @@
-//! The deadline of the call that this thread serves just now.
+//! The call that this thread serves just now, as far as calls made inside its handler inherit it.
 //!
-//! A client call made inside a handler inherits it. Set around every poll of a handler, so that
-//! it follows the handler wherever its task runs.
+//! Set around every poll of a handler, so that it follows the handler wherever its task runs.
 
 use std::cell::Cell;
 use std::time::Instant;
 
-thread_local! {
-    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+/// What a call made inside a handler inherits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Scope {
+    /// When the time of the call that is served is over.
+    pub deadline: Instant,
+    /// Whether that call is tried again: what its handler calls must not be tried again too, or
+    /// the tiers multiply their retries.
+    pub is_retry: bool,
 }
 
-/// Runs `f` with `deadline` as the current one; the one before is back afterwards, also when `f`
+thread_local! {
+    static SCOPE: Cell<Option<Scope>> = const { Cell::new(None) };
+}
+
+/// Runs `f` with `scope` as the current one; the one before is back afterwards, also when `f`
 /// panics.
-pub fn with_deadline<T>(deadline: Instant, f: impl FnOnce() -> T) -> T {
-    struct Restore(Option<Instant>);
+pub fn with_scope<T>(scope: Scope, f: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Scope>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            DEADLINE.set(self.0);
+            SCOPE.set(self.0);
         }
     }
-    let _restore = Restore(DEADLINE.replace(Some(deadline)));
+    let _restore = Restore(SCOPE.replace(Some(scope)));
     f()
 }
 
-/// The deadline of the call that is being served on this thread, if one is.
+/// The call that is being served on this thread, if one is.
 #[must_use]
-pub fn current_deadline() -> Option<Instant> {
-    DEADLINE.get()
+pub fn current_scope() -> Option<Scope> {
+    SCOPE.get()
 }

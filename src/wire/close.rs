@@ -44,6 +44,16 @@ reasons! {
     TABLE = 14, "A table does not give the hash it names, or not the one that was announced.";
     TRANSCRIPT = 15, "The server read another HELLO than the client sent.";
     INTERNAL = 16, "The sender failed; no fault of the peer.";
+    TOO_MANY_PINGS = 17, "More PINGs than anybody needs.";
+    TOO_MANY_CANCELS = 18, "Most calls are taken back as soon as they are made.";
+    TOO_MANY_ERRORS = 19, "Too many requests that make no sense.";
+    TOO_MANY_FRAMES = 20, "Too many frames that ask for nothing.";
+    FRAME_TIMEOUT = 21, "A frame was begun and did not go on.";
+    SLOW_CONSUMER = 22, "What is written is not read.";
+    KEEPALIVE_TIMEOUT = 23, "Not a byte came, not even the answer to a PING.";
+    IDLE = 24, "The connection was not used.";
+    AGE = 25, "The connection is old; a new one is welcome.";
+    DRAIN_TIMEOUT = 26, "The server stops, and calls that took too long were cut.";
 }
 
 impl std::fmt::Display for CloseReason {
@@ -59,6 +69,22 @@ impl std::fmt::Debug for CloseReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)
     }
+}
+
+/// A GOAWAY frame: the server wants its client elsewhere (LD-7).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Goaway {
+    /// Calls above it were not read, and will not be; [`Goaway::ANY_CALL`] in the first of two.
+    pub last_call: CallId,
+    /// Why.
+    pub reason: CloseReason,
+    /// How long the calls that were read may take, in milliseconds; 0 says nothing.
+    pub grace_ms: u32,
+}
+
+impl Goaway {
+    /// Names no call yet: what was sent may still be read.
+    pub const ANY_CALL: CallId = CallId(u32::MAX);
 }
 
 /// A CLOSE frame.

@@ -6,8 +6,8 @@
 //!
 //! Invariant: a finished and sealed frame satisfies the decoder.
 
-use crate::wire::{BODY_CRC_BYTES, CallId, Close, Code, Disposition, Kind, MethodId, push_tlv};
-use crate::wire::{EXT_BYTES_MAX, HEAD_BYTES, MESSAGE_BYTES_MAX, response_keys};
+use crate::wire::{BODY_CRC_BYTES, CallId, Close, Code, Disposition, Goaway, Kind, MethodId};
+use crate::wire::{EXT_BYTES_MAX, HEAD_BYTES, MESSAGE_BYTES_MAX, push_tlv, response_keys};
 
 /// Where a frame that is being written starts in its buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -138,6 +138,18 @@ pub fn append_control(out: &mut Vec<u8>, kind: Kind, call: CallId, ext: &[u8], p
     out.extend_from_slice(payload);
     finish_frame(out, start, ext.len(), u32::MAX).expect("control frames are far below limits");
     seal_frame(&mut out[start.0..], call);
+}
+
+impl Goaway {
+    /// Appends this GOAWAY.
+    pub fn append(&self, out: &mut Vec<u8>) {
+        let start = begin_frame(out, Kind::GOAWAY);
+        out.extend_from_slice(&self.last_call.0.to_be_bytes());
+        out.extend_from_slice(&self.reason.0.to_be_bytes());
+        out.extend_from_slice(&self.grace_ms.to_be_bytes());
+        finish_frame(out, start, 0, u32::MAX).expect("a goaway is 30 bytes");
+        seal_frame(&mut out[start.0..], CallId::CONNECTION);
+    }
 }
 
 impl Close<'_> {

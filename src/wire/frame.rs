@@ -6,7 +6,7 @@
 
 use crate::wire::cursor::Cursor;
 use crate::wire::{CallId, Close, CloseReason, Code, DecodeError, Disposition, Flags, Head};
-use crate::wire::{Hello, HelloAck, Kind, MethodId, RawFrame, TableError, TablePayload};
+use crate::wire::{Goaway, Hello, HelloAck, Kind, MethodId, RawFrame, TableError, TablePayload};
 use crate::wire::{MESSAGE_BYTES_MAX, METADATA_ENTRIES_MAX, MethodRow, is_codec_list};
 use crate::wire::{Tlv, TlvError, TlvRule, check_tlvs, request_keys, response_keys};
 
@@ -65,6 +65,7 @@ pub enum Frame<'a> {
     Cancel(CallId),
     Ping([u8; 8]),
     Pong([u8; 8]),
+    Goaway(Goaway),
     Close(Close<'a>),
     /// A kind that is not known and may be skipped.
     Skipped(Kind),
@@ -93,6 +94,7 @@ impl<'a> Frame<'a> {
             Kind::TABLE_UPDATE => Self::TableUpdate(table(parts, 0)?),
             Kind::PING => Self::Ping(echo(parts)?),
             Kind::PONG => Self::Pong(echo(parts)?),
+            Kind::GOAWAY => Self::Goaway(goaway(parts)?),
             Kind::CLOSE => Self::Close(close(parts)?),
             _ if kind.is_skippable() => Self::Skipped(kind), // FR-7
             _ => return Err(DecodeError::UnknownKind(kind.0)),
@@ -240,6 +242,15 @@ fn table(parts: Parts<'_>, versions_min: usize) -> Result<TablePayload, DecodeEr
 fn echo(parts: Parts<'_>) -> Result<[u8; 8], DecodeError> {
     parts.no_ext()?;
     parts.payload.try_into().map_err(|_| malformed("a ping is 8 bytes")) // FR-11
+}
+
+fn goaway(mut parts: Parts<'_>) -> Result<Goaway, DecodeError> {
+    parts.empty()?; // FR-11
+    let short = malformed("body too short");
+    let last_call = CallId(parts.fixed.u32().ok_or(short)?);
+    let reason = CloseReason(parts.fixed.u16().ok_or(short)?);
+    let grace_ms = parts.fixed.u32().ok_or(short)?;
+    Ok(Goaway { last_call, reason, grace_ms })
 }
 
 fn close(mut parts: Parts<'_>) -> Result<Close<'_>, DecodeError> {

@@ -39,10 +39,11 @@ impl Kind {
     pub const CANCEL: Self = Self(0x12);
     pub const PING: Self = Self(0x20);
     pub const PONG: Self = Self(0x21);
+    pub const GOAWAY: Self = Self(0x22);
     pub const CLOSE: Self = Self(0x23);
 
     /// Every kind that version 1 speaks.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::HELLO,
         Self::HELLO_ACK,
         Self::TABLE,
@@ -52,6 +53,7 @@ impl Kind {
         Self::CANCEL,
         Self::PING,
         Self::PONG,
+        Self::GOAWAY,
         Self::CLOSE,
     ];
 
@@ -82,6 +84,7 @@ impl Kind {
         match self {
             Self::REQUEST => REQUEST_FIXED_BYTES,
             Self::RESPONSE => RESPONSE_FIXED_BYTES,
+            Self::GOAWAY => 10,
             Self::CLOSE => 6,
             _ => 0,
         }

@@ -28,7 +28,7 @@ mod status;
 mod table;
 mod tlv;
 
-pub use close::{Close, CloseReason};
+pub use close::{Close, CloseReason, Goaway};
 pub use decoder::{Decoder, RawFrame};
 pub(crate) use encode::push_message;
 pub use encode::{

@@ -98,6 +98,8 @@ async fn ca_12_a_cancelled_call_is_answered_cancelled_maybe() {
 async fn ca_12_a_late_cancel_is_ignored() {
     let (mut raw, _, _server) = mem_raw(Server::new().method(echo())).await;
 
+    raw.ask(Ask::new(7, "it.Echo/echo")).await;
+    assert_eq!(raw.reply().await.call, 7);
     raw.ask(Ask::new(9, "it.Echo/echo")).await;
     assert_eq!(raw.reply().await.call, 9);
     raw.cancel(9).await;

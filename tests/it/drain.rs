@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use switchback::wire::CloseReason;
+use switchback::wire::{CallId, CloseReason, Frame, Goaway, Kind};
 use switchback::{Channel, Code, Disposition, ErrorKind, Router, Server, ServerConfig};
 
 use crate::raw::{Ask, Raw};
@@ -10,11 +10,11 @@ use crate::support::{
     Gate, Plain, assert_status, driven, echo, echo_stub, mem, plain, settle, tcp,
 };
 
-/// CA-16, LD-2: a draining server finishes what runs, refuses what is new with DRAINING,
-/// NOT_PROCESSED, and then sends CLOSE(SHUTDOWN) with the last call that it read. Shown on the
-/// wire.
+/// CA-16, LD-7, LD-9: a draining server says GOAWAY twice, serves what it reads until the second
+/// one, throws away what comes after it, finishes what runs, and then sends CLOSE(SHUTDOWN) with
+/// the last call that it read. Shown on the wire.
 #[tokio::test]
-async fn ca_16_a_drain_finishes_what_runs_and_refuses_what_is_new() {
+async fn ld_9_a_drain_finishes_what_was_read_and_names_the_last_call() {
     let gate = Gate::default();
     let router = Router::new().method(gate.method("it.Gate/pass")).method(echo());
     let (mut raw, handle, server) = driven(router, &ServerConfig::default(), 64 * 1024);
@@ -23,10 +23,19 @@ async fn ca_16_a_drain_finishes_what_runs_and_refuses_what_is_new() {
     gate.entered.reach(1).await;
 
     handle.drain();
+    let (first, asked) = raw.first_goaway().await;
+    assert_eq!((first.reason, first.grace_ms), (CloseReason::SHUTDOWN, 30_000));
     raw.ask(Ask::new(3, "it.Echo/echo")).await;
     let reply = raw.reply().await;
-    let found = (reply.call, reply.status, reply.disposition);
-    assert_eq!(found, (3, Code::DRAINING, Disposition::NotProcessed));
+    assert_eq!((reply.call, reply.status), (3, Code::OK), "it crossed the GOAWAY");
+    raw.control(Kind::PONG, b"another!").await;
+    raw.control(Kind::PONG, &asked).await;
+    assert_eq!(raw.goaway().await.last_call.0, 3);
+    raw.ask(Ask::new(5, "it.Echo/echo")).await;
+    raw.cancel(5).await;
+    raw.control(Kind::PING, b"fence...").await;
+    let fence = raw.frame().await;
+    assert_eq!(fence.parse().unwrap(), Frame::Pong(*b"fence..."), "call 5 is not answered");
     gate.open.notify_one();
     let reply = raw.reply().await;
     assert_eq!((reply.call, reply.status), (1, Code::OK));
@@ -34,7 +43,83 @@ async fn ca_16_a_drain_finishes_what_runs_and_refuses_what_is_new() {
     let (reason, last_call, _) = raw.close().await;
     assert_eq!((reason, last_call), (CloseReason::SHUTDOWN, 3));
     drop(raw);
-    assert!(matches!(server.await.unwrap().kind(), ErrorKind::ClosedHere));
+    let error = server.await.unwrap();
+    assert_eq!(error.close_reason(), Some(CloseReason::SHUTDOWN));
+}
+
+/// LD-7: a client that does not answer the PING behind the first GOAWAY gets the second one after
+/// a second. Shown on the paused clock.
+#[tokio::test(start_paused = true)]
+async fn ld_7_a_goaway_does_not_wait_for_ever() {
+    let gate = Gate::default();
+    let router = Router::new().method(gate.method("it.Gate/pass"));
+    let (mut raw, handle, _server) = driven(router, &ServerConfig::default(), 64 * 1024);
+    raw.greet_server().await;
+    raw.ask(Ask::new(7, "it.Gate/pass")).await;
+    gate.entered.reach(1).await;
+    let begun = crate::support::now();
+
+    handle.drain();
+    raw.first_goaway().await;
+    assert_eq!(raw.goaway().await.last_call.0, 7);
+
+    let waited = crate::support::now() - begun;
+    assert!((1000..1100).contains(&waited.as_millis()), "{waited:?}");
+}
+
+/// LD-10: a call that the server says it never read is made again on another connection, whatever
+/// its method; one that it has read is waited for. Shown by a server of bytes on two connections.
+#[tokio::test]
+async fn ld_10_what_was_not_read_is_made_again_elsewhere() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let channel = Channel::lazy(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
+    let table = crate::raw::table(&[("it.Echo/echo", &[1])]);
+    let read = tokio::spawn(channel.call(echo_stub(), 1));
+    let mut old = Raw::accept(&listener).await;
+    old.greet_client(&table, 8, 65_536).await;
+    let (first, ..) = old.request().await;
+    let unread = tokio::spawn(channel.call(echo_stub(), 2));
+    let (second, ..) = old.request().await;
+    assert!(second > first);
+
+    let mut out = Vec::new();
+    let (reason, grace_ms) = (CloseReason::SHUTDOWN, 0);
+    Goaway { last_call: Goaway::ANY_CALL, reason, grace_ms }.append(&mut out);
+    Goaway { last_call: CallId(first), reason, grace_ms }.append(&mut out);
+    old.write(&out).await;
+
+    let mut new = Raw::accept(&listener).await;
+    new.greet_client(&table, 8, 65_536).await;
+    let (again, _, payload) = new.request().await;
+    assert_eq!((again, payload), (1, vec![2]));
+    new.answer_ok(again, &[2]).await;
+    assert_eq!(unread.await.unwrap(), Ok(2));
+    assert!(!read.is_finished());
+    old.answer_ok(first, &[1]).await;
+    assert_eq!(read.await.unwrap(), Ok(1));
+    let later = tokio::spawn(channel.call(echo_stub(), 3));
+    let (id, ..) = new.request().await;
+    new.answer_ok(id, &[3]).await;
+    assert_eq!(later.await.unwrap(), Ok(3));
+}
+
+/// LD-7: a GOAWAY whose last call rises is a violation. Shown by two of them.
+#[tokio::test]
+async fn ld_7_a_last_call_never_rises() {
+    let (channel, mut raw) = crate::support::raw_server(Channel::builder());
+    let call = tokio::spawn(channel.call(echo_stub(), 1));
+    raw.greet_client(&crate::raw::table(&[("it.Echo/echo", &[1])]), 8, 65_536).await;
+    let (id, ..) = raw.request().await;
+    for last_call in [id, id + 2] {
+        let (reason, grace_ms) = (CloseReason::AGE, 0);
+        let mut out = Vec::new();
+        Goaway { last_call: CallId(last_call), reason, grace_ms }.append(&mut out);
+        raw.write(&out).await;
+    }
+
+    assert_eq!(raw.close().await.0, CloseReason::PROTOCOL);
+    let status = call.await.unwrap();
+    assert_status(status, Code::CONNECTION_LOST, Disposition::Maybe);
 }
 
 /// A server over TCP drains without losing a running call, tells how it went, and gives its
@@ -50,10 +135,19 @@ async fn a_server_drains_without_losing_a_call() {
     gate.entered.reach(1).await;
 
     server.stop.send(()).unwrap();
+    let (_, asked) = idle.first_goaway().await;
+    idle.control(Kind::PONG, &asked).await;
+    assert_eq!(idle.goaway().await.last_call.0, 0);
     assert_eq!(idle.close().await.0, CloseReason::SHUTDOWN);
     drop(idle);
-    let refused = channel.call(echo_stub(), 1).await;
-    assert_status(refused, Code::DRAINING, Disposition::NotProcessed);
+    // The other client learns it about now; then it finds nobody else to ask.
+    let refused = loop {
+        match channel.call(echo_stub(), 1).await {
+            Ok(answer) => assert_eq!(answer, 1),
+            refused => break refused,
+        }
+    };
+    assert_status(refused, Code::NOT_CONNECTED, Disposition::NotProcessed);
     gate.open.notify_one();
 
     assert_eq!(running.await.unwrap(), Ok(4));
@@ -65,7 +159,7 @@ async fn a_server_drains_without_losing_a_call() {
 }
 
 /// CA-16: a handler that does not end is cut when the drain's patience is over: its client sees
-/// CLOSE(SHUTDOWN), its call is MAYBE. Shown over TCP with 50 ms of patience.
+/// CLOSE(DRAIN_TIMEOUT), its call is MAYBE. Shown over TCP with 50 ms of patience.
 #[tokio::test]
 async fn ca_16_a_stuck_handler_is_cut_when_patience_is_over() {
     let gate = Gate::default();
@@ -85,12 +179,12 @@ async fn ca_16_a_stuck_handler_is_cut_when_patience_is_over() {
     assert_eq!((*connections, *calls), (1, 1));
     let status = assert_status(stuck.await.unwrap(), Code::CONNECTION_LOST, Disposition::Maybe);
     let source = std::error::Error::source(&status).unwrap().to_string();
-    assert!(source.contains("SHUTDOWN"), "{source}");
+    assert!(source.contains("DRAIN_TIMEOUT"), "{source}");
     gate.left.reach(1).await;
 }
 
-/// A client that does not close its side does not hold up a drain longer than the linger. Shown
-/// on the paused clock, by a client of bytes that stays.
+/// A client that says nothing and does not close its side does not hold up a drain longer than a
+/// second until the second GOAWAY, and the linger. Shown on the paused clock, by one that stays.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_stays_holds_up_no_drain() {
     let (mut raw, handle, server) =
@@ -101,8 +195,10 @@ async fn a_client_that_stays_holds_up_no_drain() {
     handle.drain();
     let error = server.await.unwrap();
 
-    assert!(matches!(error.kind(), ErrorKind::ClosedHere), "{error}");
-    assert!(crate::support::now() - begun <= Duration::from_millis(1100));
+    assert!(matches!(error.kind(), ErrorKind::ClosedHere { .. }), "{error}");
+    assert!(crate::support::now() - begun <= Duration::from_millis(2200));
+    raw.first_goaway().await;
+    assert_eq!(raw.goaway().await.last_call.0, 0);
     assert_eq!(raw.close().await.0, CloseReason::SHUTDOWN);
 }
 
@@ -150,7 +246,7 @@ async fn ld_3_a_farewell_survives_unread_answers() {
         drop(channel);
         let ping = {
             let mut out = Vec::new();
-            let (kind, call) = (switchback::wire::Kind::PING, switchback::wire::CallId::CONNECTION);
+            let (kind, call) = (Kind::PING, CallId::CONNECTION);
             switchback::wire::append_control(&mut out, kind, call, &[], &[1; 8]);
             out
         };
@@ -160,7 +256,7 @@ async fn ld_3_a_farewell_survives_unread_answers() {
         }
         let mut closed = None;
         while let Some(frame) = reader.next().await {
-            if let switchback::wire::Frame::Close(close) = frame.parse().unwrap() {
+            if let Frame::Close(close) = frame.parse().unwrap() {
                 closed = Some(close.reason);
             }
         }

@@ -256,14 +256,17 @@ async fn ld_1_pings_are_answered() {
         append_control(&mut out, kind, CallId::CONNECTION, &[], echo);
         out
     };
-    let (channel, mut client) = raw_server(Channel::builder());
+    let (mut tolerant, mut config) = (ClientConfig::default(), ServerConfig::default());
+    tolerant.conduct.pings = 1000;
+    config.conduct.pings = 1000;
+    let (channel, mut client) = raw_server(Channel::builder().config(tolerant));
     let ready = tokio::spawn({
         let channel = channel.clone();
         async move { channel.ready().await }
     });
     client.greet_client(&table(&[]), 8, 65_536).await;
     ready.await.unwrap().unwrap();
-    let (server, _, _server) = mem_raw(Server::new().method(echo())).await;
+    let (server, _, _server) = mem_raw(Server::new().config(config).method(echo())).await;
 
     for mut raw in [client, server] {
         raw.write(&ping(Kind::PONG, b"unwanted")).await;

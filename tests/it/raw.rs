@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use switchback::transport::{FrameCodec, OwnedFrame, Stream};
 use switchback::util::{Fnv64, fnv64};
 use switchback::wire::{
-    CallId, Close, CloseReason, Code, Disposition, Frame, Hello, HelloAck, Kind, MethodId,
+    CallId, Close, CloseReason, Code, Disposition, Frame, Goaway, Hello, HelloAck, Kind, MethodId,
     MethodRow, Preface, RequestFields, Response, TablePayload, VersionRange, VersionRow,
     append_control, begin_request, begin_response, finish_frame, seal_frame,
 };
@@ -144,6 +144,32 @@ impl Raw {
         self.unread.split_to(len).to_vec()
     }
 
+    /// Exactly `len` bytes, or why they did not come.
+    pub(crate) async fn try_bytes(&mut self, len: usize) -> Result<Vec<u8>, String> {
+        while self.unread.len() < len {
+            if self.io.read_buf(&mut self.unread).await.unwrap_or(0) == 0 {
+                return Err(format!("the end after {} of {len} bytes", self.unread.len()));
+            }
+        }
+        Ok(self.unread.split_to(len).to_vec())
+    }
+
+    /// The next frame, `None` at the end of the stream (a reset counts as one), or what is no
+    /// frame.
+    pub(crate) async fn try_next(&mut self) -> Result<Option<OwnedFrame>, String> {
+        loop {
+            match self.codec.decode(&mut self.unread) {
+                Ok(Some(frame)) => return Ok(Some(frame)),
+                Ok(None) => {}
+                Err(error) => return Err(format!("bytes that are no frame ({error})")),
+            }
+            if self.io.read_buf(&mut self.unread).await.unwrap_or(0) == 0 {
+                let unread = self.unread.len();
+                return if unread == 0 { Ok(None) } else { Err(format!("{unread} stray bytes")) };
+            }
+        }
+    }
+
     /// Everything up to the end of the stream; a reset counts as one.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.io.read_buf(&mut self.unread).await.unwrap_or(0) > 0 {}
@@ -189,6 +215,71 @@ impl Raw {
         (reason, last_call.0, detail.to_owned())
     }
 
+    /// The next two frames, which must be a GOAWAY that names no call, and a PING behind it.
+    pub(crate) async fn first_goaway(&mut self) -> (Goaway, [u8; 8]) {
+        let goaway = self.goaway().await;
+        assert_eq!(goaway.last_call, Goaway::ANY_CALL);
+        let frame = self.frame().await;
+        let Frame::Ping(echo) = frame.parse().unwrap() else {
+            panic!("expected a ping, found {:?}", frame.parse());
+        };
+        (goaway, echo)
+    }
+
+    /// The next frame, which must be a GOAWAY.
+    pub(crate) async fn goaway(&mut self) -> Goaway {
+        let frame = self.frame().await;
+        let Frame::Goaway(goaway) = frame.parse().unwrap() else {
+            panic!("expected a goaway, found {:?}", frame.parse());
+        };
+        goaway
+    }
+
+    /// Makes a channel connect, with [`Raw::greet_client`], to a server with one method.
+    pub(crate) async fn greet_client_of(&mut self, channel: &switchback::Channel) {
+        let ready = tokio::spawn({
+            let channel = channel.clone();
+            async move { channel.ready().await }
+        });
+        self.greet_client(&table(&[("it.Echo/echo", &[1])]), 8, 65_536).await;
+        ready.await.unwrap().unwrap();
+    }
+
+    /// Reads until a CLOSE, and says its reason.
+    pub(crate) async fn last_word(&mut self) -> CloseReason {
+        loop {
+            let frame = self.frame().await;
+            if let Frame::Close(close) = frame.parse().unwrap() {
+                return close.reason;
+            }
+        }
+    }
+
+    /// Writes, unless the other end is gone.
+    pub(crate) async fn try_write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.io.write_all(bytes).await?;
+        self.io.flush().await
+    }
+
+    /// Whether something was said that was not read yet. Does not wait.
+    pub(crate) async fn has_unread(&mut self) -> bool {
+        let Self { io, unread, .. } = self;
+        std::future::poll_fn(|cx| {
+            let mut reading = std::pin::pin!(io.read_buf(unread));
+            let _read = reading.as_mut().poll(cx);
+            std::task::Poll::Ready(())
+        })
+        .await;
+        !self.unread.is_empty()
+    }
+
+    /// A frame of the connection without TLVs.
+    pub(crate) async fn control(&mut self, kind: Kind, payload: &[u8]) {
+        let mut out = Vec::new();
+        append_control(&mut out, kind, CallId::CONNECTION, &[], payload);
+        self.write(&out).await;
+    }
+
     /// The next frame, which must be a REQUEST: its id, version and payload.
     pub(crate) async fn request(&mut self) -> (u32, u16, Vec<u8>) {
         let frame = self.frame().await;
@@ -196,6 +287,30 @@ impl Raw {
             panic!("expected a request, found {:?}", frame.parse());
         };
         (request.call.0, request.version, request.payload.to_vec())
+    }
+
+    /// The next frame, which must be a REQUEST: its id and its attempt.
+    pub(crate) async fn attempt(&mut self) -> (u32, u8) {
+        self.maybe_attempt().await.expect("a request, not the end")
+    }
+
+    /// [`Raw::attempt`], or `None` after a CLOSE or at the end.
+    pub(crate) async fn maybe_attempt(&mut self) -> Option<(u32, u8)> {
+        let frame = self.next().await?;
+        match frame.parse().unwrap() {
+            Frame::Request(request) => Some((request.call.0, request.attempt_priority >> 4)),
+            Frame::Close(_) => None,
+            frame => panic!("expected a request, found {frame:?}"),
+        }
+    }
+
+    /// The time that is left, of the next frame, which must be a REQUEST.
+    pub(crate) async fn timeout_ms(&mut self) -> u32 {
+        let frame = self.frame().await;
+        let Frame::Request(request) = frame.parse().unwrap() else {
+            panic!("expected a request, found {:?}", frame.parse());
+        };
+        request.timeout_ms
     }
 
     /// Says hello as a client; returns what the server says, its table included.
@@ -240,10 +355,12 @@ impl Raw {
         calls_max: u32,
         frame_bytes_max: u32,
     ) {
-        let (_, transcript) = self.client_hello().await;
+        let (hello, transcript) = self.client_hello().await;
         let ack = ack(table, transcript, calls_max, frame_bytes_max);
         self.write(&ack).await;
-        self.table(Kind::TABLE, table).await;
+        if !hello.tables.contains(&table.hash) {
+            self.table(Kind::TABLE, table).await; // RT-4
+        }
     }
 
     /// A TABLE or TABLE_UPDATE.

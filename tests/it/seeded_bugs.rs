@@ -13,7 +13,8 @@ use crate::ledgered::{Trial, run};
 #[test]
 fn each_is_caught() {
     assert_clean(1);
-    let escaped: Vec<Bug> = Bug::ALL.into_iter().filter(|bug| !is_caught(*bug)).collect();
+    let bugs = Bug::ALL.into_iter().filter(|bug| !expected(*bug).is_empty());
+    let escaped: Vec<Bug> = bugs.filter(|bug| !is_caught(*bug)).collect();
     assert_eq!(escaped, [], "not caught in {SEEDS_MAX} workloads each");
     assert_clean(2);
 }
@@ -53,6 +54,13 @@ const fn expected(bug: Bug) -> &'static [Invariant] {
         Bug::SweepForgets => &[Invariant::L1],
         Bug::LateStart => &[Invariant::L7],
         Bug::RefusedRuns | Bug::NotSentLie => &[Invariant::L4],
+        Bug::RetryUnknown => &[Invariant::L3],
+        // They take faults that only the simulation has.
+        Bug::GoawayLoses
+        | Bug::GoawayLies
+        | Bug::DeafKeepalive
+        | Bug::BudgetForgets
+        | Bug::RoomLeaks => &[],
     }
 }
 

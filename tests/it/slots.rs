@@ -9,6 +9,7 @@ fn narrow(calls_max: u32) -> (ServerConfig, ClientConfig) {
     let (mut server, mut client) = (ServerConfig::default(), ClientConfig::default());
     server.calls_max = calls_max;
     client.in_flight_calls_max = calls_max;
+    server.conduct.cancel_window = u32::MAX; // Storms are what is tested here.
     (server, client)
 }
 

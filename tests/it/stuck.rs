@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use switchback::driver::{Runtime, ServerSettings, serve_stream};
 use switchback::proto::ServerLimits;
-use switchback::service::{DecodeLimits, Fingerprint};
+use switchback::service::Fingerprint;
 use switchback::transport::{Stream, duplex};
 use switchback::wire::{
     CallId, FRAME_BYTES_DEFAULT, Hello, Kind, Preface, VersionRange, append_control,
@@ -19,18 +19,13 @@ static WAIT: LazyLock<Stub<(), (), Infallible>> =
     LazyLock::new(|| Stub::infallible("stuck.Test/wait", 1, Fingerprint::UNCHECKED));
 
 fn settings() -> ServerSettings {
-    ServerSettings {
-        limits: ServerLimits {
-            versions: VersionRange::OURS,
-            frame_bytes_max: FRAME_BYTES_DEFAULT,
-            calls_max: 1024,
-            codecs: vec![1],
-            build: String::new(),
-        },
-        decode: DecodeLimits::default(),
-        handshake_timeout: Duration::from_secs(5),
-        linger_timeout: Duration::from_secs(1),
-    }
+    ServerSettings::new(ServerLimits {
+        versions: VersionRange::OURS,
+        frame_bytes_max: FRAME_BYTES_DEFAULT,
+        calls_max: 1024,
+        codecs: vec![1],
+        build: String::new(),
+    })
 }
 
 fn code<T: std::fmt::Debug>(result: Result<T, CallError<Infallible>>) -> (Code, Disposition) {

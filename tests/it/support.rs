@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use switchback::driver::{ConnectionHandle, Runtime, ServerSettings, serve_stream};
 use switchback::proto::ServerLimits;
 use switchback::server::{BoundServer, Drained};
-use switchback::service::{DecodeLimits, Fingerprint};
+use switchback::service::Fingerprint;
 use switchback::transport::duplex;
 use switchback::wire::VersionRange;
 use switchback::{
@@ -105,10 +105,17 @@ pub(crate) fn driven(
         build: String::new(),
     };
     let settings = ServerSettings {
-        limits,
-        decode: DecodeLimits::default(),
         handshake_timeout: config.handshake_timeout,
         linger_timeout: config.linger_timeout,
+        drain_timeout: config.drain_timeout,
+        keepalive: config.keepalive,
+        conduct: config.conduct,
+        frame_timeout: config.frame_timeout,
+        write_timeout: config.write_timeout,
+        idle_timeout: config.idle_timeout,
+        connection_age: config.connection_age,
+        in_flight_bytes_max: config.in_flight_bytes_max,
+        ..ServerSettings::new(limits)
     };
     let (handle, served) = serve_stream(stream, settings, dispatch, Runtime::tokio());
     (raw, handle, tokio::spawn(served))

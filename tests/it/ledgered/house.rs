@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use switchback::driver::{Clock, ConnectionHandle, Runtime, ServerSettings, serve_stream};
 use switchback::proto::ServerLimits;
-use switchback::service::DecodeLimits;
 use switchback::transport::{Accept, Address, TcpAcceptor};
 use switchback::wire::{CloseReason, FRAME_BYTES_DEFAULT, VersionRange};
 use switchback::{CallError, Code, Cx, Dispatch, Error, ErrorKind, Method, Router, Run, Status};
@@ -242,25 +241,20 @@ impl Clock for Watched {
 /// Cut or drained by the house, or closed in good order by the client.
 fn is_usual(error: &Error) -> bool {
     match error.kind() {
-        ErrorKind::ClosedHere | ErrorKind::Lost { .. } => true,
+        ErrorKind::ClosedHere { .. } | ErrorKind::Lost { .. } => true,
         ErrorKind::ClosedByPeer { reason, .. } => *reason == CloseReason::NORMAL,
         _ => false,
     }
 }
 
 fn settings(calls_max: u32) -> ServerSettings {
-    ServerSettings {
-        limits: ServerLimits {
-            versions: VersionRange::OURS,
-            frame_bytes_max: FRAME_BYTES_DEFAULT,
-            calls_max,
-            codecs: vec![1],
-            build: String::from("ledgered"),
-        },
-        decode: DecodeLimits::default(),
-        handshake_timeout: Duration::from_secs(5),
-        linger_timeout: Duration::from_secs(1),
-    }
+    ServerSettings::new(ServerLimits {
+        versions: VersionRange::OURS,
+        frame_bytes_max: FRAME_BYTES_DEFAULT,
+        calls_max,
+        codecs: vec![1],
+        build: String::from("ledgered"),
+    })
 }
 
 const fn kind(name: &'static str, run: Run, is_cancellable: bool) -> Kind {

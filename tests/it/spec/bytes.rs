@@ -23,6 +23,7 @@ impl Parts {
             REQUEST => vec![0, 0, 0, 1, 0, 1, 1, 0, 0, 0, 39, 16, 0, 0, 0, 0],
             RESPONSE => vec![0, 0, 2, 1],
             CLOSE => vec![0; 6],
+            GOAWAY => vec![0; 10],
             _ => Vec::new(),
         };
         let ext = match kind {
@@ -126,10 +127,11 @@ pub(crate) const RESPONSE: u8 = 0x11;
 pub(crate) const CANCEL: u8 = 0x12;
 pub(crate) const PING: u8 = 0x20;
 pub(crate) const PONG: u8 = 0x21;
+pub(crate) const GOAWAY: u8 = 0x22;
 pub(crate) const CLOSE: u8 = 0x23;
 /// Every kind of version 1.
-pub(crate) const KINDS: [u8; 10] =
-    [HELLO, HELLO_ACK, TABLE, TABLE_UPDATE, REQUEST, RESPONSE, CANCEL, PING, PONG, CLOSE];
+pub(crate) const KINDS: [u8; 11] =
+    [HELLO, HELLO_ACK, TABLE, TABLE_UPDATE, REQUEST, RESPONSE, CANCEL, PING, PONG, GOAWAY, CLOSE];
 
 /// The check values of the specification hold for what the tests compute themselves.
 #[test]

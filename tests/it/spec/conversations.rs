@@ -213,7 +213,7 @@ fn the_end(mut script: Script) {
     script.server_says(&["PING"], &["ping [0, 1, 2, 3, 4, 5, 6, 7]"]);
     let out = &mut script.client.out;
     append_control(out, Kind::PONG, CallId::CONNECTION, &[], &[0, 1, 2, 3, 4, 5, 6, 7]);
-    script.client_says(&["PONG"], &["nothing"]);
+    script.client_says(&["PONG"], &["pong"]);
 
     let last_call = script.server.connection.last_call();
     let detail = "shutting down";

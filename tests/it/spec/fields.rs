@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 use switchback::wire::{CallId, Close, CloseReason, Code, Disposition, Frame, Hello, HelloAck};
-use switchback::wire::{Kind, MethodId, RawFrame, Request, RequestFields, Response, TablePayload};
+use switchback::wire::{
+    Goaway, Kind, MethodId, RawFrame, Request, RequestFields, Response, TablePayload,
+};
 use switchback::wire::{Tlvs, append_control, begin_request, begin_response, finish_frame};
 use switchback::wire::{push_tlv, request_keys, response_keys, seal_frame};
 
@@ -24,6 +26,9 @@ pub(crate) fn describe(raw: &RawFrame<'_>, frame: &Frame<'_>) -> Value {
         Frame::Pong(opaque) => json!({"kind": "PONG", "opaque_hex": hex(opaque)}),
         Frame::Close(Close { reason, last_call, detail }) => json!({
             "kind": "CLOSE", "reason": reason.0, "last_call": last_call.0, "detail": detail,
+        }),
+        Frame::Goaway(Goaway { last_call, reason, grace_ms }) => json!({
+            "kind": "GOAWAY", "last_call": last_call.0, "reason": reason.0, "grace_ms": grace_ms,
         }),
         Frame::Skipped(kind) => {
             json!({"kind": "SKIPPED", "code": kind.0, "body_hex": hex(raw.body)})
@@ -132,6 +137,12 @@ pub(crate) fn encode(fields: &Value) -> Vec<u8> {
         "CANCEL" => append_control(&mut out, Kind::CANCEL, call, &[], &[]),
         "PING" => append_control(&mut out, Kind::PING, call, &[], &opaque()),
         "PONG" => append_control(&mut out, Kind::PONG, call, &[], &opaque()),
+        "GOAWAY" => {
+            let last_call = CallId(number(&fields["last_call"]));
+            let reason = CloseReason(number(&fields["reason"]));
+            let grace_ms = number(&fields["grace_ms"]);
+            Goaway { last_call, reason, grace_ms }.append(&mut out);
+        }
         "CLOSE" => {
             let reason = CloseReason(number(&fields["reason"]));
             let last_call = CallId(number(&fields["last_call"]));

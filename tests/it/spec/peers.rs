@@ -52,7 +52,9 @@ impl Server {
                     "preface".to_owned()
                 }
                 Input::Frame(raw) => match self.connection.handle_frame(raw)? {
-                    ServerEvent::Nothing => "nothing".to_owned(),
+                    ServerEvent::Nothing | ServerEvent::Skipped => "nothing".to_owned(),
+                    ServerEvent::Pong => "pong".to_owned(),
+                    ServerEvent::GoawayRead => "goaway read".to_owned(),
                     ServerEvent::Hello => {
                         self.connection.accept(&self.table, &mut self.out);
                         "hello".to_owned()
@@ -115,7 +117,9 @@ impl Client {
                     "preface".to_owned()
                 }
                 Input::Frame(raw) => match self.connection.handle_frame(raw)? {
-                    ClientEvent::Nothing => "nothing".to_owned(),
+                    ClientEvent::Skipped => "nothing".to_owned(),
+                    ClientEvent::Pong => "pong".to_owned(),
+                    ClientEvent::GoingAway(goaway) => format!("goaway {}", goaway.last_call.0),
                     ClientEvent::Accepted => "accepted".to_owned(),
                     ClientEvent::Table => "table".to_owned(),
                     ClientEvent::Answered(token) => format!("answered {token}"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use switchback::proto::{PendingCalls, PendingEnd};
+use switchback::proto::{Admitted, PendingCalls, PendingEnd};
 use switchback::wire::CallId;
 
 use crate::spec::now;
@@ -30,6 +30,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..200)
 }
 
+/// A call of a hundred bytes with this deadline.
+fn admitted(deadline: Instant) -> Admitted {
+    Admitted { read_at: deadline, deadline, bytes: 100 }
+}
+
 /// Deadline and reason to end of each call.
 type Model = BTreeMap<u32, (Instant, Option<PendingEnd>)>;
 
@@ -51,7 +56,7 @@ fn step(pending: &mut PendingCalls<u32>, model: &mut Model, begin: Instant, step
     match step {
         Step::Insert { id, seconds } if !model.contains_key(id) => {
             model.insert(*id, (at(seconds), None));
-            pending.insert(CallId(*id), at(seconds), *id);
+            pending.insert(CallId(*id), admitted(at(seconds)), *id);
         }
         Step::Insert { .. } => {}
         Step::Remove { id } => {
@@ -103,7 +108,7 @@ proptest! {
 fn ld_6_the_end_of_a_connection_cancels_its_calls() {
     let (mut pending, deadline) = (PendingCalls::new(), now());
     for id in [1, 5, 9] {
-        pending.insert(CallId(id), deadline, id);
+        pending.insert(CallId(id), admitted(deadline), id);
     }
     pending.end(CallId(5), PendingEnd::Expired);
     let mut asked = Vec::new();

@@ -1,7 +1,7 @@
 //! Who may send what when: every kind, in every state of both sides.
 
 use crate::spec::bytes::{
-    CANCEL, CLOSE, HELLO, HELLO_ACK, KINDS, PING, PONG, Parts, REQUEST, RESPONSE, TABLE,
+    CANCEL, CLOSE, GOAWAY, HELLO, HELLO_ACK, KINDS, PING, PONG, Parts, REQUEST, RESPONSE, TABLE,
     TABLE_UPDATE,
 };
 use crate::spec::peers::{Client, PREFACE, Server, client_limits, reason, server_limits, table};
@@ -98,13 +98,13 @@ fn fr_12_a_client_waits_for_the_announced_table() {
         client.call(7);
         client
     };
-    assert_eq!(taken(waiting, feed_client), and_skipped(&[TABLE, PING, PONG, CLOSE]));
+    assert_eq!(taken(waiting, feed_client), and_skipped(&[TABLE, PING, PONG, GOAWAY, CLOSE]));
 }
 
 /// After the table a client takes what a server sends, no second HELLO_ACK and no second TABLE.
 #[test]
 fn fr_12_an_open_client_takes_what_servers_send() {
-    let expected = and_skipped(&[TABLE_UPDATE, RESPONSE, PING, PONG, CLOSE]);
+    let expected = and_skipped(&[TABLE_UPDATE, RESPONSE, PING, PONG, GOAWAY, CLOSE]);
     assert_eq!(taken(open_client, feed_client), expected);
 }
 
@@ -179,7 +179,7 @@ fn ld_1_hands_out_pings_and_ignores_pongs() {
     let ping = Parts::sound(PING).payload(b"12345678").build();
     let pong = Parts::sound(PONG).payload(b"12345678").build();
     let to_echo = Ok(vec![format!("ping {:?}", b"12345678")]);
-    let ignored = Ok(vec!["nothing".to_owned()]);
+    let ignored = Ok(vec!["pong".to_owned()]);
     for mut client in [Client::accepted(&table(&[])), open_client()] {
         assert_eq!(client.feed(&ping), to_echo);
         assert_eq!(client.feed(&pong), ignored);

@@ -1,0 +1,134 @@
+//! What a server's reader makes of the frames of one read.
+//!
+//! Invariants: frames are served in their order, until the output is over its limit: what one read
+//! brought may ask for far more than it holds; what came before a violation counts.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::driver::input::Judged;
+use crate::driver::outbound::Eagerness;
+use crate::driver::scratch::with_batch;
+use crate::driver::server_batch::Batch;
+use crate::driver::server_settings::ServerSettings;
+use crate::driver::server_shared::ServerShared;
+use crate::error::{Error, ErrorKind};
+use crate::proto::{Conduct, Inbound, Input, ServerConnection, ServerEvent, Violation};
+use crate::service::Peer;
+
+/// Why the reader stops judging.
+pub(crate) enum Stop {
+    Violation(Violation),
+    Closed(Error),
+}
+
+/// The parts of a reader that judge its input.
+pub(crate) struct Judge<'a> {
+    pub(crate) shared: &'a Arc<ServerShared>,
+    pub(crate) settings: &'a ServerSettings,
+    pub(crate) inbound: &'a mut Inbound,
+    pub(crate) proto: &'a mut ServerConnection,
+    pub(crate) conduct: &'a mut Conduct,
+    /// When bytes came last.
+    pub(crate) heard_at: &'a mut Instant,
+}
+
+impl Judge<'_> {
+    pub(crate) fn judge(&mut self, bytes: &[u8]) -> Result<Judged, Stop> {
+        with_batch(|out| {
+            let mut batch = Batch::new(self.shared, self.settings, out, bytes.len());
+            *self.heard_at = batch.read_at();
+            self.shared.handle_bytes(batch.read_at());
+            let mut at = 0;
+            let result = loop {
+                match self.inbound.next(&bytes[at..]) {
+                    Ok(Some((input, used))) => {
+                        at += used;
+                        if let Err(stop) = self.handle(&mut batch, input) {
+                            break Err(stop);
+                        }
+                        if batch.is_output_full() {
+                            break Ok(Judged { used_bytes: at, is_paused: true });
+                        }
+                    }
+                    Ok(None) => break Ok(Judged { used_bytes: at, is_paused: false }),
+                    Err(violation) => break Err(Stop::Violation(violation)),
+                }
+            };
+            batch.finish();
+            result
+        })
+    }
+
+    fn handle(&mut self, batch: &mut Batch<'_>, input: Input<'_>) -> Result<(), Stop> {
+        let raw = match input {
+            Input::Preface(preface) => {
+                return self.proto.handle_preface(preface, batch.out()).map_err(Stop::Violation);
+            }
+            Input::Frame(raw) => raw,
+        };
+        let now = batch.read_at();
+        match self.proto.handle_frame(raw)? {
+            ServerEvent::Nothing => {}
+            ServerEvent::Request(request) => {
+                self.conduct.handle_request();
+                if let Some(status) = batch.request(&request) {
+                    self.conduct.handle_refusal(status, now)?; // LD-11
+                }
+            }
+            ServerEvent::Refuse(call, code, why) => {
+                self.conduct.handle_request();
+                batch.refuse(call, code, why);
+                self.conduct.handle_refusal(code, now)?;
+            }
+            ServerEvent::Cancel(call) => {
+                let is_early = self.shared.cancel(call, now);
+                self.conduct.handle_cancel(is_early)?; // LD-11
+            }
+            ServerEvent::Ping(echo) => {
+                self.conduct.handle_ping(now)?; // LD-8
+                if let Some(flusher) = self.shared.lock().out.answer_ping(echo) {
+                    flusher.wake();
+                }
+            }
+            ServerEvent::Pong if self.shared.take_pong() => {}
+            ServerEvent::Pong | ServerEvent::Skipped => self.conduct.handle_idle_frame(now)?,
+            ServerEvent::GoawayRead => self.proto.finish_goaway(batch.out()),
+            ServerEvent::Hello => self.accept(batch),
+            ServerEvent::Closed(close) => {
+                let (reason, last_call) = (close.reason, close.last_call);
+                let detail = close.detail.to_owned();
+                let error = ErrorKind::ClosedByPeer { reason, last_call, detail };
+                return Err(Stop::Closed(error.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers HELLO with the table as it is now; changes are told from here on.
+    fn accept(&mut self, batch: &mut Batch<'_>) {
+        let shared = self.shared;
+        if let Some(hello) = self.proto.client() {
+            shared.client_frame_bytes_max.store(hello.frame_bytes_max, Ordering::Relaxed);
+            let (address, build) = (shared.address.clone(), hello.build.clone());
+            let first = shared.peer.set(Peer { address, build });
+            debug_assert!(first.is_ok(), "HELLO comes once, before any handler");
+        }
+        batch.flush(); // What was said before must not come after the answer.
+        let mut state = shared.lock();
+        let routes = shared.dispatch.routes();
+        self.proto.accept(routes.payload(), state.out.pending());
+        state.announced = Some(Arc::clone(routes.payload()));
+        let flush = state.out.after_append(Eagerness { is_alone: true, threshold_bytes: 0 });
+        drop(state);
+        shared.flush(flush);
+        batch.reload();
+    }
+}
+
+impl From<Violation> for Stop {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}

@@ -1,0 +1,146 @@
+//! What all connections of one server share: how much is in flight, and how connections ended.
+//!
+//! Invariants: whatever a connection adds it takes away again, at the latest when its state is
+//! dropped; a limit is looked at before a request is decoded, so that what does not fit costs
+//! nothing. The limits may be passed by what is admitted at the same moment on other threads,
+//! which is one request per thread.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::error::Error;
+use crate::util::LogLimit;
+use crate::util::bugs::{Bug, is_seeded};
+use crate::wire::CloseReason;
+
+/// Limits of the whole server, and what counts towards them.
+#[derive(Debug)]
+pub struct ServerTotals {
+    calls_max: usize,
+    bytes_max: usize,
+    calls: AtomicUsize,
+    bytes: AtomicUsize,
+    overloads: AtomicU64,
+    panics: AtomicU64,
+    panic_lines: Mutex<LogLimit>,
+    /// By reason; the last one counts those that ended without a word.
+    ends: [AtomicU64; REASONS + 1],
+}
+
+/// The counters of [`ServerTotals`] at one moment.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct ServerLoad {
+    /// Calls in flight beyond their first turn, on all connections.
+    pub calls: usize,
+    /// Bytes of their requests, and of answers that wait to be written; in steps of 16 KiB.
+    pub bytes: usize,
+    /// Calls that were refused because a limit was reached, of a connection or of the server.
+    pub overloads: u64,
+    /// Handlers that panicked.
+    pub panics: u64,
+    /// Connections that ended, by the reason that was given or received.
+    pub closes: Vec<(CloseReason, u64)>,
+    /// Connections that ended without a word.
+    pub lost: u64,
+}
+
+impl ServerTotals {
+    /// For so many calls and bytes in flight.
+    #[must_use]
+    pub fn new(calls_max: usize, bytes_max: usize) -> Self {
+        Self {
+            calls_max,
+            bytes_max,
+            calls: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            overloads: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+            panic_lines: Mutex::default(),
+            ends: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// How much there is.
+    #[must_use]
+    pub fn load(&self) -> ServerLoad {
+        let mut closes = Vec::new();
+        for (reason, count) in (0_u16..).zip(&self.ends[..REASONS]) {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                closes.push((CloseReason(reason), count));
+            }
+        }
+        ServerLoad {
+            calls: self.calls.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            overloads: self.overloads.load(Ordering::Relaxed),
+            panics: self.panics.load(Ordering::Relaxed),
+            closes,
+            lost: self.ends[REASONS].load(Ordering::Relaxed),
+        }
+    }
+
+    /// Why a request of so many bytes does not fit, if it does not.
+    pub(crate) fn refusal(&self, bytes: usize) -> Option<String> {
+        let (calls, held) =
+            (self.calls.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        if calls >= self.calls_max {
+            return Some(format!(
+                "{calls} calls in flight on this server, at most {}",
+                self.calls_max
+            ));
+        }
+        (held.saturating_add(bytes) > self.bytes_max)
+            .then(|| format!("{held} bytes in flight on this server, at most {}", self.bytes_max))
+    }
+
+    pub(crate) fn count_overload(&self) {
+        self.overloads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A handler panicked. Whether that may be said in the log now, and how many were not since
+    /// the last one: a peer that knows how to make it panic must not fill the disk.
+    pub(crate) fn admit_panic_line(&self, now: Instant) -> Option<u64> {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+        self.panic_lines.lock().unwrap_or_else(PoisonError::into_inner).admit(now)
+    }
+
+    /// A connection ended.
+    pub(crate) fn count_end(&self, end: &Error) {
+        let reason = end.close_reason().map_or(REASONS, |reason| usize::from(reason.0));
+        self.ends[reason.min(REASONS)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove_calls(&self, count: usize) {
+        if !is_seeded(Bug::RoomLeaks) {
+            self.calls.fetch_sub(count, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection that held `before` bytes holds `held` now; returns what is to be given next
+    /// time. Counted in steps, so that nearly every change costs nothing.
+    pub(crate) fn recharge(&self, before: usize, held: usize) -> usize {
+        let after = held.next_multiple_of(STEP_BYTES);
+        match after.checked_sub(before) {
+            Some(0) => {}
+            Some(more) => {
+                self.bytes.fetch_add(more, Ordering::Relaxed);
+            }
+            None => {
+                self.bytes.fetch_sub(before - after, Ordering::Relaxed);
+            }
+        }
+        after
+    }
+}
+
+/// Reasons of this version, from 0 on; others that a peer may name count as ends without a word.
+const REASONS: usize = CloseReason::DRAIN_TIMEOUT.0 as usize + 1;
+/// A connection's bytes are counted in steps of this.
+const STEP_BYTES: usize = 16 * 1024;

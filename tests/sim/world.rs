@@ -1,0 +1,399 @@
+//! One simulation: servers, clients, faults; then no faults, and everything must converge.
+//!
+//! ```text
+//! chaos (5 s at least) --heal--> every channel answers --> callers end --> rest: nothing pending
+//!                      --close--> no task, no timer, no socket, no connection's state is left
+//! ```
+//!
+//! Invariants: what is expected is in `expect`, what goes wrong in `faults`; everything that is
+//! drawn comes from the seed.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use switchback::{ClientConfig, ServerConfig};
+
+use crate::caller::{Client, Habits, Plan};
+use crate::executor::{Executor, Halt, Pace, ProcessId, Seams, Step};
+use crate::expect;
+use crate::faults::{Mix, inject};
+use crate::house::{Complaints, House};
+use crate::ledger::Verdict;
+use crate::link::{Side, Weather};
+use crate::net::Net;
+use crate::random::Random;
+use crate::trace::Trace;
+
+/// Everything in one simulation.
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) executor: Executor,
+    pub(crate) net: Net,
+    pub(crate) complaints: Complaints,
+    pub(crate) mix: Mix,
+    setting: Setting,
+    houses: Mutex<Vec<House>>,
+    clients: Mutex<Vec<Arc<Client>>>,
+    random: Mutex<Random>,
+    processes: AtomicU64,
+    instances: AtomicU64,
+    is_healing: AtomicBool,
+    at_work: AtomicU64,
+    is_over: AtomicBool,
+}
+
+/// What a simulation came to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) seed: u64,
+    pub(crate) hash: u64,
+    pub(crate) events: u64,
+    pub(crate) steps: u64,
+    pub(crate) virtual_us: u64,
+    pub(crate) connections: u64,
+    pub(crate) verdict: Verdict,
+    /// Everything that must not be; empty when all is well.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// What a seed has drawn.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    pub(crate) pace: Pace,
+    pub(crate) weather: Weather,
+    pub(crate) mix: Mix,
+    pub(crate) habits: Habits,
+    pub(crate) clients: u64,
+    pub(crate) callers: u64,
+    pub(crate) calls_each: u64,
+    pub(crate) chaos_us: u64,
+}
+
+impl Setting {
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        let pace = Pace::draw(random);
+        let (mut weather, mix, habits) =
+            (Weather::draw(random), Mix::draw(random), Habits::draw(random));
+        if habits.large > 0 {
+            weather.widen();
+        }
+        let clients = random.between(3, 5);
+        let callers = random.pick(&[3, 8, 24]);
+        let calls_each = random.between(200, 400).div_ceil(clients * callers);
+        let chaos_us = random.between(5_000_000, 8_000_000);
+        Self { pace, weather, mix, habits, clients, callers, calls_each, chaos_us }
+    }
+
+    /// Whether no call may be lost: servers go as they do in daily operation, and the network is
+    /// not so slow that it looks dead.
+    pub(crate) fn is_lossless(&self) -> bool {
+        self.mix.only_drains() && self.weather.is_wide()
+    }
+}
+
+/// Runs the simulation of a seed.
+pub(crate) fn run(seed: u64, is_shown: bool) -> Report {
+    let mut random = Random::new(seed, "setting");
+    let setting = Setting::draw(&mut random);
+    let trace = Arc::new(Trace::new(is_shown));
+    let executor = Executor::new(seed, setting.pace.clone(), trace);
+    executor.note("seed", [seed, 0, 0], || format!("{seed}: {setting:#?}"));
+    let world = World::new(seed, &executor, &setting);
+    executor.spawn(GOD, direct(Arc::clone(&world), setting.clone(), random));
+    let halt = executor.run(|| world.is_over.load(Ordering::Relaxed));
+    let mut report = Report { seed, ..Report::default() };
+    if let Err(halt) = halt {
+        report.wrong.push(expect::halted(&world, &halt));
+    } else {
+        // What sleeps on is woken, and what still runs shows itself.
+        let until_us = executor.now_us() + expect::SETTLED_AFTER_US;
+        while executor.now_us() < until_us && executor.step() != Step::Stuck {}
+        expect::residue(&world, &mut report.wrong);
+    }
+    report.wrong.extend(world.complaints.take());
+    report.verdict = expect::judge(&world, &setting);
+    if !report.verdict.is_clean() {
+        report.wrong.push(report.verdict.to_string());
+    }
+    let trace = executor.trace();
+    (report.hash, report.events, report.steps) = (trace.hash(), trace.events(), executor.steps());
+    report.virtual_us = executor.now_us();
+    report
+}
+
+/// The course of a simulation.
+async fn direct(world: Arc<World>, setting: Setting, mut random: Random) {
+    let executor = world.executor.clone();
+    for port in PORTS {
+        world.open(port);
+    }
+    for number in 1..=setting.clients {
+        world.enter(number, PORTS[random.index(PORTS.len())]);
+    }
+    let callers = setting.clients * setting.callers;
+    world.at_work.store(callers, Ordering::Relaxed);
+    for client in world.clients() {
+        for _ in 0..setting.callers {
+            let (world, client) = (Arc::clone(&world), Arc::clone(&client));
+            let (calls, habits, random) =
+                (setting.calls_each, setting.habits.clone(), random.fork());
+            executor.spawn(GOD, async move {
+                client.work(calls, habits, random).await;
+                world.at_work.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    }
+    let faults = inject(Arc::clone(&world), setting.mix.clone(), random.fork());
+    executor.spawn(GOD, faults);
+    executor.sleep_us(setting.chaos_us).await;
+    world.heal();
+    world.converge().await;
+    while world.at_work.load(Ordering::Relaxed) > 0 {
+        executor.sleep_us(LOOK_EVERY_US).await;
+    }
+    world.settle().await;
+    expect::rest(&world);
+    world.close().await;
+    world.is_over.store(true, Ordering::Relaxed);
+}
+
+impl World {
+    fn new(seed: u64, executor: &Executor, setting: &Setting) -> Arc<Self> {
+        let net = Net::new(executor, Random::new(seed, "net"), setting.weather.clone());
+        Arc::new(Self {
+            seed,
+            executor: executor.clone(),
+            net,
+            complaints: Complaints::default(),
+            mix: setting.mix.clone(),
+            setting: setting.clone(),
+            houses: Mutex::default(),
+            clients: Mutex::default(),
+            random: Mutex::new(Random::new(seed, "world")),
+            processes: AtomicU64::new(1),
+            instances: AtomicU64::new(1),
+            is_healing: AtomicBool::new(false),
+            at_work: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn is_healing(&self) -> bool {
+        self.is_healing.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn ports(&self) -> [u16; 2] {
+        PORTS
+    }
+
+    pub(crate) fn clients(&self) -> Vec<Arc<Client>> {
+        self.clients.lock().unwrap().clone()
+    }
+
+    /// Every instance there ever was.
+    pub(crate) fn with_houses<T>(&self, look: impl FnOnce(&mut Vec<House>) -> T) -> T {
+        look(&mut self.houses.lock().unwrap())
+    }
+
+    /// The instance that takes calls at a port, if one does.
+    pub(crate) fn with_house(&self, port: u16, change: impl FnOnce(&mut House)) {
+        let mut houses = self.houses.lock().unwrap();
+        if let Some(house) = houses.iter_mut().find(|house| house.port == port && house.is_open()) {
+            change(house);
+        }
+    }
+
+    fn seams(&self) -> Arc<Seams> {
+        let process = ProcessId(self.processes.fetch_add(1, Ordering::Relaxed));
+        self.executor.seams(process, self.seed)
+    }
+
+    /// Opens another instance at a port.
+    fn open(&self, port: u16) {
+        let (seams, instance) = (self.seams(), self.instances.fetch_add(1, Ordering::Relaxed));
+        let config = self.server_config();
+        let at = (port, instance);
+        let house = House::open(&self.net, seams, &self.executor, at, config, &self.complaints);
+        self.houses.lock().unwrap().push(house);
+    }
+
+    fn enter(&self, number: u64, port: u16) {
+        let config = self.client_config();
+        let around = (&self.executor, &self.net, self.seams());
+        let excuses = expect::Excuses::of(&self.setting);
+        let client = Client::new(number, port, around, config, excuses, &self.complaints);
+        self.clients.lock().unwrap().push(client);
+    }
+
+    /// Where no call may be lost, what cuts connections off is as patient as it is by default.
+    fn client_config(&self) -> ClientConfig {
+        let random = &mut *self.random.lock().unwrap();
+        let mut config = ClientConfig::default();
+        config.in_flight_calls_max = random.pick(&[1, 4, 1024, 1024, 1024]);
+        config.queued_calls_max = random.pick(&[2, 16_384]);
+        config.wait_for_ready = random.percent(30);
+        if !self.setting.is_lossless() {
+            config.connect_timeout = ms(random.pick(&[100, 1000, 5000]));
+            config.handshake_timeout = ms(random.pick(&[500, 5000]));
+            config.keepalive.silence = ms(random.pick(&[1000, 5000]));
+            config.keepalive.patience = ms(random.pick(&[1000, 5000]));
+            config.frame_timeout = ms(random.pick(&[500, 5000]));
+            config.write_timeout = ms(random.pick(&[1000, 10_000]));
+        }
+        config
+    }
+
+    fn server_config(&self) -> ServerConfig {
+        let random = &mut *self.random.lock().unwrap();
+        let mut config = ServerConfig::default();
+        config.calls_max = random.pick(&[2, 8, 1024, 1024]);
+        config.linger_timeout = ms(random.pick(&[50, 1000]));
+        config.idle_timeout = ms(random.pick(&[300, 300_000, 300_000]));
+        config.connection_age = ms(random.pick(&[200, 1000, 1_800_000, 1_800_000]));
+        config.drain_timeout = ms(10_000);
+        if !self.setting.is_lossless() {
+            config.drain_timeout = ms(random.pick(&[200, 2000, 10_000]));
+            config.handshake_timeout = ms(random.pick(&[500, 5000]));
+            config.keepalive.silence = ms(random.pick(&[1000, 5000]));
+            config.keepalive.patience = ms(random.pick(&[1000, 5000]));
+            config.frame_timeout = ms(random.pick(&[500, 5000]));
+            config.write_timeout = ms(random.pick(&[1000, 10_000]));
+            config.server_calls_max = random.pick(&[8, 16_384]);
+            config.in_flight_bytes_max = random.pick(&[100_000, 8_388_608]);
+        }
+        config
+    }
+
+    /// Kills the instance at a port; another one opens after a while.
+    pub(crate) fn kill(self: &Arc<Self>, port: u16, is_host: bool, for_us: u64) {
+        let mut process = None;
+        self.with_house(port, |house| {
+            process = Some(house.process);
+            house.bury();
+        });
+        let Some(process) = process else { return };
+        for link in self.net.links() {
+            let Some(at) = link.processes.iter().position(|known| *known == process) else {
+                continue;
+            };
+            if is_host {
+                link.vanish(true, true);
+            }
+            link.freeze(if at == 0 { Side::Client } else { Side::Server });
+        }
+        self.net.unlisten(process);
+        self.executor.kill(process);
+        self.open_after(port, for_us);
+    }
+
+    /// Has the instance at a port drain; another one opens after a while.
+    pub(crate) fn restart(self: &Arc<Self>, port: u16, for_us: u64) {
+        let mut is_there = false;
+        self.with_house(port, |house| {
+            is_there = true;
+            house.drain();
+        });
+        match (is_there, for_us) {
+            (false, _) => {}
+            (true, 0) => self.open(port),
+            (true, _) => self.open_after(port, for_us),
+        }
+    }
+
+    fn open_after(self: &Arc<Self>, port: u16, wait_us: u64) {
+        let world = Arc::clone(self);
+        self.executor.spawn(GOD, async move {
+            world.executor.sleep_us(wait_us).await;
+            if !world.is_healing() {
+                world.open(port);
+            }
+        });
+    }
+
+    /// No faults from here on.
+    fn heal(&self) {
+        self.executor.note("heal", [0; 3], || String::from("no faults from here on"));
+        self.is_healing.store(true, Ordering::Relaxed);
+        self.net.heal();
+        for port in PORTS {
+            let mut is_open = false;
+            self.with_house(port, |_| is_open = true);
+            if !is_open {
+                self.open(port);
+            }
+        }
+    }
+
+    /// Every channel must answer a call within a bound.
+    async fn converge(&self) {
+        let began_us = self.executor.now_us();
+        for client in self.clients() {
+            loop {
+                let result = client.call(Plan::plain(expect::FRESH_CALL)).await;
+                if matches!(result, Some(Ok(_))) {
+                    break;
+                }
+                if self.executor.now_us() > began_us + expect::CONVERGED_AFTER_US {
+                    let number = client.number;
+                    self.complaints.add(format!("client {number} does not recover: {result:?}"));
+                    break;
+                }
+                self.executor.sleep_us(LOOK_EVERY_US).await;
+            }
+        }
+    }
+
+    /// Waits until handlers that nobody waits for any more have ended.
+    async fn settle(&self) {
+        for _ in 0..expect::SETTLED_AFTER_US / LOOK_EVERY_US {
+            self.executor.sleep_us(LOOK_EVERY_US).await;
+            if self.with_houses(|houses| houses.iter().all(|house| house.running() == 0)) {
+                break;
+            }
+        }
+        self.executor.sleep_us(LOOK_EVERY_US).await;
+    }
+
+    /// Lets the channels go, drains the servers, and waits for everything to end.
+    async fn close(&self) {
+        for client in self.clients() {
+            client.release();
+        }
+        self.with_houses(|houses| houses.iter_mut().for_each(House::drain));
+        for _ in 0..expect::CLOSED_AFTER_US / LOOK_EVERY_US {
+            self.executor.sleep_us(LOOK_EVERY_US).await;
+            let is_quiet = |process| self.executor.tasks_of(process) == 0;
+            let are_houses = self.with_houses(|houses| {
+                houses.iter().all(|house| house.is_killed() || is_quiet(house.process))
+            });
+            let are_clients = self.clients().iter().all(|c| is_quiet(c.seams.process()));
+            if are_houses && are_clients {
+                return;
+            }
+        }
+    }
+
+    /// Why nothing goes on.
+    pub(crate) fn at_work(&self) -> u64 {
+        self.at_work.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Display for Halt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Deadlock => f.write_str("deadlock: nothing is ready and no timer is set"),
+            Self::Livelock => f.write_str("livelock: tasks wake each other without end"),
+        }
+    }
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// The process of the simulation itself.
+pub(crate) const GOD: ProcessId = ProcessId(0);
+const PORTS: [u16; 2] = [7401, 7402];
+const LOOK_EVERY_US: u64 = 50_000;
