@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use switchback::server::ListenerHandle;
 use switchback::service::Fingerprint;
-use switchback::{CallError, Channel, Cx, Dispatch, Method, Server, ServerConfig, Stub};
+use switchback::{
+    CallError, Channel, ClientConfig, Cx, Dispatch, Method, Server, ServerConfig, Stub,
+};
 
 use crate::victim::{Harm, Victim};
 
@@ -64,7 +66,9 @@ fn serve() {
 /// The server as it comes, except for what would take minutes.
 fn config() -> ServerConfig {
     let mut config = ServerConfig::default();
-    config.handshake_timeout = HANDSHAKE_TIMEOUT;
+    config.handshake_timeout = TIMEOUT;
+    config.frame_timeout = TIMEOUT;
+    config.write_timeout = TIMEOUT;
     config
 }
 
@@ -168,7 +172,11 @@ fn client(runtime: &tokio::runtime::Runtime) {
             }
             "target" => {
                 let _entered = runtime.enter();
-                target = Some(Channel::lazy(&format!("tcp://{}", words[1])).unwrap());
+                let mut config = ClientConfig::default();
+                config.frame_timeout = TIMEOUT;
+                config.write_timeout = TIMEOUT;
+                let builder = Channel::builder().config(config);
+                target = Some(builder.lazy(&format!("tcp://{}", words[1])).unwrap());
                 say("ok");
             }
             "calls" => {
@@ -221,5 +229,5 @@ impl Drop for Running {
     }
 }
 
-/// A fifth of the default.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Of a handshake, a frame, a write: a fifth and a tenth of the defaults.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);

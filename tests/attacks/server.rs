@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::bytes::{
-    CLOSE, PONG, PREFACE, REQUEST, SKIPPED, Shape, greeting, head, metadata, number, ping, request,
-    request_with, response, text,
+    CLOSE, PONG, PREFACE, REQUEST, RESPONSE, SKIPPED, Shape, greeting, head, metadata, number,
+    ping, request, request_with, response, text,
 };
 use crate::process::Process;
 use crate::raw::{End, Raw};
-use crate::role::{BLOB, ECHO, HANDSHAKE_TIMEOUT};
+use crate::role::{BLOB, ECHO, TIMEOUT};
 use crate::suite::{Outcome, Row, attack_server, attack_server_with};
 use crate::time::{now, pause};
 use crate::victim::newcomer;
@@ -84,9 +84,8 @@ fn a3_metadata_of_full_size() {
 fn a4_empty_frames() {
     let row = Row {
         growth_kib_max: 1024,
-        awaiting: Some("a limit of skipped frames in a row"),
         scaled: "100,000 for 1,000,000",
-        ..Row::new("A4", "empty frames of a kind that is skipped", "PROTOCOL")
+        ..Row::new("A4", "empty frames of a kind that is skipped", "TOO_MANY_FRAMES")
     };
     attack_server(row, |_, to| {
         let (start, mut raw) = (now(), Raw::greeted(to, 3).unwrap());
@@ -99,7 +98,6 @@ fn a4_empty_frames() {
 fn a5_pings() {
     let row = Row {
         growth_kib_max: 1024,
-        awaiting: Some("TOO_MANY_PINGS"),
         ..Row::new("A5", "100,000 pings, answers unread", "TOO_MANY_PINGS")
     };
     attack_server(row, |_, to| {
@@ -133,7 +131,7 @@ fn a6_handshakes_that_do_not_end() {
             drop(raw.write(&hello[..first(n)])); // Displaced, perhaps.
         }
         let (mut newcomers, mut failed) = (0, Vec::new());
-        while now() - start < HANDSHAKE_TIMEOUT + Duration::from_millis(500) {
+        while now() - start < TIMEOUT + Duration::from_millis(500) {
             // One short of a preface: whole, it would be answered.
             for raw in raws.iter_mut().skip(1).step_by(4).filter(|_| newcomers < PREFACE.len() - 1)
             {
@@ -167,8 +165,7 @@ fn a6_handshakes_that_do_not_end() {
 fn a7_a_body_that_dribbles() {
     let row = Row {
         growth_kib_max: 100 * 32,
-        awaiting: Some("FRAME_TIMEOUT"),
-        scaled: "100 connections for 500",
+        scaled: "100 connections for 500, 1 s for 5 s",
         ..Row::new("A7", "4 MiB declared, a byte at a time", "FRAME_TIMEOUT")
     };
     attack_server(row, |server, to| {
@@ -189,7 +186,8 @@ fn a7_a_body_that_dribbles() {
         let growth = server.figures().peak_kib - before;
         Outcome::new(ends.join(" "), start)
             .note(format!("{growth} KiB of it for the bodies"))
-            .check(growth <= 100 * 16, "more than 16 KiB for a body of some bytes")
+            // One read's buffer of 16 KiB, and what it takes to keep it.
+            .check(growth <= 100 * 24, "more than 24 KiB for a body of some bytes")
     });
 }
 
@@ -204,8 +202,8 @@ fn is_ended(raw: &Raw) -> bool {
 fn a8_answers_that_are_not_read() {
     let row = Row {
         growth_kib_max: 16 * 1536,
-        awaiting: Some("SLOW_CONSUMER, and turns that are fair beside answers of 1 MiB"),
-        scaled: "100 answers on 16 connections for 10,000 on 64",
+        awaiting: Some("turns that are fair beside answers of 1 MiB, and less of them at a time"),
+        scaled: "100 answers on 16 connections for 10,000 on 64, 1 s for 10 s",
         ..Row::new("A8", "answers of 1 MiB, unread", "all closed")
     };
     attack_server(row, |server, to| {
@@ -216,7 +214,7 @@ fn a8_answers_that_are_not_read() {
         for raw in &mut raws {
             raw.write(&asks).unwrap();
         }
-        let until = start + AWAITED;
+        let until = start + TIMEOUT * 5;
         while now() < until && server.numbers("stats")["open"] > 1 {
             pause(Duration::from_millis(100));
         }
@@ -331,7 +329,7 @@ fn a24_texts_of_the_wire_in_the_log() {
 /// What a kind, a flag byte and a payload come to, on an open connection, by FR-2 and FR-7 to
 /// FR-12; `None`: skipped.
 pub(crate) fn judged(kind: u8, flags: u8, len: usize) -> Option<&'static str> {
-    let is_known = matches!(kind, 0x01..=0x04 | 0x10..=0x12 | 0x20 | 0x21 | 0x23);
+    let is_known = matches!(kind, 0x01..=0x04 | 0x10..=0x12 | 0x20..=0x23);
     match (kind, flags & 0xf0, len) {
         (0x00..=0x7f, ..) if !is_known => Some("UNKNOWN_KIND"),
         // The flags of a REQUEST are judged with its body, which is too short here.
@@ -351,7 +349,7 @@ fn a26_kinds_and_flags() {
     };
     attack_server(row, |server, to| {
         let start = now();
-        let mut wrong = Vec::new();
+        let (mut wrong, mut skipped) = (Vec::new(), 0);
         let mut raw = Raw::greeted(to, 3).unwrap();
         for kind in 0..=0xff {
             for (flags, payload) in
@@ -361,13 +359,17 @@ fn a26_kinds_and_flags() {
                     break; // Enough is known; each may take seconds.
                 }
                 let wanted = judged(kind, flags, payload.len());
-                let frame = Shape { flags, payload, ..Shape::of(kind) }.to_bytes();
-                raw.write(&frame).unwrap();
-                let saw = probe(&mut raw, wanted.is_none());
+                raw.write(&Shape { flags, payload, ..Shape::of(kind) }.to_bytes()).unwrap();
+                if wanted.is_none() {
+                    skipped += 1;
+                    raw.write(&request(2 * skipped + 1, ECHO, &[7])).unwrap();
+                }
+                let saw = fate(&mut raw);
                 if saw.as_deref() != wanted {
                     wrong.push(format!("{kind:#x} {flags:#x} {}: {saw:?}", payload.len()));
                 }
-                if saw.is_some() {
+                // So many in a row are too many.
+                if saw.is_some() || skipped % 100 == 0 {
                     raw = Raw::greeted(to, 3).unwrap();
                 }
             }
@@ -378,13 +380,10 @@ fn a26_kinds_and_flags() {
     });
 }
 
-/// How the connection ended; `None` if it answers a ping.
-fn probe(raw: &mut Raw, pings: bool) -> Option<String> {
-    if pings {
-        raw.write(&ping(1)).unwrap();
-    }
+/// How the connection ended; `None` if it answers a call.
+fn fate(raw: &mut Raw) -> Option<String> {
     match raw.next(now() + SOON) {
-        Ok(seen) if seen.kind == PONG => None,
+        Ok(seen) if seen.kind == RESPONSE => None,
         Ok(seen) if seen.kind == CLOSE => {
             Some(End::Close(u16::from_be_bytes([seen.body[0], seen.body[1]])).to_string())
         }
