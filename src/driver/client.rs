@@ -16,36 +16,18 @@ use arc_swap::ArcSwapOption;
 
 use crate::driver::Runtime;
 use crate::driver::client_reader::ClientReader;
+use crate::driver::client_settings::ClientSettings;
 use crate::driver::flusher::{FlushHost, Flusher, release};
 use crate::driver::outbound::{Eagerness, Flush, Outbound, threshold_bytes};
 use crate::driver::scratch::with_encode;
 use crate::driver::signal::Signal;
 use crate::error::{Error, ErrorKind};
-use crate::proto::{Beat, CallOutcome, Cancelled, ClientConnection, ClientLimits, Conduct};
-use crate::proto::{ConductLimits, Keepalive, KeepaliveLimits, KnownTable, LostDisposition};
+use crate::proto::{Beat, CallOutcome, Cancelled, ClientConnection, Conduct, Keepalive};
+use crate::proto::{KeepaliveLimits, KnownTable, LostDisposition};
 use crate::proto::{QueueFull, TableCache, Ticket, VersionChoice, WaitQueue};
 use crate::transport::Stream;
 use crate::wire::{CallId, Close, CloseReason, FRAME_BYTES_FLOOR, Goaway, Kind, MethodId};
 use crate::wire::{append_control, seal_frame};
-
-/// What a client's connection is told.
-#[derive(Clone, Debug)]
-pub struct ClientSettings {
-    /// What the state machine is told.
-    pub limits: ClientLimits,
-    /// From the connected stream to the server's table.
-    pub handshake_timeout: Duration,
-    /// Calls that wait for room, at most.
-    pub queued_calls_max: usize,
-    /// When a silent server is asked whether it lives, and when it is taken for dead.
-    pub keepalive: KeepaliveLimits,
-    /// What a server may do too much of.
-    pub conduct: ConductLimits,
-    /// In so much time at least 5 KiB of a frame that has begun must arrive.
-    pub frame_timeout: Duration,
-    /// How long the server may take nothing of what waits for it.
-    pub write_timeout: Duration,
-}
 
 /// A connection. Clones share it; when the last one goes, it is closed.
 #[derive(Clone, Debug)]

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncRead;
 
 use crate::driver::alarms::Alarms;
-use crate::driver::client::{ClientSettings, ClientShared, ClientState};
+use crate::driver::client::{ClientShared, ClientState};
+use crate::driver::client_settings::ClientSettings;
 use crate::driver::input::{FrameWatch, InputStream, Judged, ReadTurn};
 use crate::error::{Error, ErrorKind};
 use crate::proto::{ClientEvent, Inbound, Input, Violation};

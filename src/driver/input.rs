@@ -115,6 +115,11 @@ impl InputStream {
         }
     }
 
+    /// Whether a judge stopped before it had looked at everything.
+    pub(crate) const fn is_paused(&self) -> bool {
+        self.is_unjudged
+    }
+
     /// Bytes of a partial frame at hand.
     pub(crate) fn carried_bytes(&self) -> usize {
         self.carry.len()

@@ -12,6 +12,7 @@ mod alarms;
 mod call_task;
 mod client;
 mod client_reader;
+mod client_settings;
 mod flusher;
 mod input;
 mod outbound;
@@ -25,7 +26,8 @@ mod server_shared;
 mod signal;
 mod totals;
 
-pub use client::{ClientDriver, ClientSettings};
+pub use client::ClientDriver;
+pub use client_settings::ClientSettings;
 pub use runtime::{Clock, Random, Runtime, Spawn, TokioRuntime};
 pub use server::serve_stream;
 pub use server_settings::ServerSettings;

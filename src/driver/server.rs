@@ -157,6 +157,9 @@ impl ServerReader {
                 self.shared.end();
                 return Poll::Ready(error);
             }
+            if self.input.is_paused() {
+                break; // Its answers were many.
+            }
         }
         cx.waker().wake_by_ref(); // Others have a turn.
         Poll::Pending

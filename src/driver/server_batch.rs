@@ -30,6 +30,8 @@ pub(crate) struct Batch<'a> {
     /// When this batch was read; the time of its calls counts from here (CA-8).
     read_at: Instant,
     is_output_full: bool,
+    /// Bytes of answers handed over so far.
+    answered_bytes: usize,
     /// Counts of `counted`, not given to it yet.
     tally: Tally,
     counted: Option<Arc<Entry>>,
@@ -54,14 +56,16 @@ impl<'a> Batch<'a> {
             routes,
             read_at,
             is_output_full: false,
+            answered_bytes: 0,
             tally,
             counted: None,
         }
     }
 
-    /// Whether the client must take answers before more of its requests are served.
-    pub(crate) const fn is_output_full(&self) -> bool {
-        self.is_output_full
+    /// Whether the rest of the read must wait: the client has answers to take, or others have
+    /// waited long enough for their turn.
+    pub(crate) const fn must_pause(&self) -> bool {
+        self.is_output_full || self.answered_bytes > TURN_ANSWER_BYTES_MAX
     }
 
     pub(crate) const fn read_at(&self) -> Instant {
@@ -87,6 +91,7 @@ impl<'a> Batch<'a> {
         if !self.out.is_empty() {
             let eagerness = Eagerness { is_alone: true, threshold_bytes: 0 };
             self.is_output_full = self.shared.send(self.out, eagerness);
+            self.answered_bytes += self.out.len();
             self.out.clear();
         }
     }
@@ -296,6 +301,9 @@ impl<'a> Batch<'a> {
         }
     }
 }
+
+/// Answers made in one turn, before others have theirs: large ones take their time.
+const TURN_ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// What a request costs while it runs: its payload and its metadata.
 const fn request_bytes(request: &Request<'_>) -> usize {

@@ -1,7 +1,7 @@
 //! What a server's reader makes of the frames of one read.
 //!
-//! Invariants: frames are served in their order, until the output is over its limit: what one read
-//! brought may ask for far more than it holds; what came before a violation counts.
+//! Invariants: frames are served in their order, until the output is over its limit, or the answers
+//! over those of one turn: what one read brought may ask for far more than it holds; what came before a violation counts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,7 +48,7 @@ impl Judge<'_> {
                         if let Err(stop) = self.handle(&mut batch, input) {
                             break Err(stop);
                         }
-                        if batch.is_output_full() {
+                        if batch.must_pause() {
                             break Ok(Judged { used_bytes: at, is_paused: true });
                         }
                     }
