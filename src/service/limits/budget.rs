@@ -1,7 +1,7 @@
 //! The limits of one decoding, and what is left of them while it runs.
 //!
 //! Invariants: a limit that was broken stays known, whatever becomes of the error that told of it;
-//! an element is counted before it is decoded.
+//! an element is counted before it is decoded, memory before it is taken.
 //! Why cells: every wrapper of one decoding shares the budget, several of them at a time.
 
 use std::cell::Cell;
@@ -23,11 +23,38 @@ pub struct DecodeLimits {
     /// Unit: elements. Default: 1048576. Too low: long lists are refused; too high: a few bytes
     /// that declare many empty elements cost time and memory.
     pub elements_max: u64,
+    /// Memory that any payload may take, however short: decoding allocates this much and
+    /// `memory_factor` for each byte of the payload, at most.
+    ///
+    /// Counted are strings, collections as those of `std` grow, both blocks while one is moved, and
+    /// boxed values. Not counted: a box around a number, `char` or `bool` of one word or less; what
+    /// an own `Deserialize` or a custom codec allocates by itself; a second copy in an `Rc`, `Arc`
+    /// or boxed slice; up to 16 elements of each collection whose first one is yet to come.
+    ///
+    /// Unit: bytes. Default: 1 MiB. Too low: short payloads of large types are refused; too high:
+    /// many small hostile requests take that much each.
+    pub memory_base_bytes: u64,
+    /// Memory that each byte of the payload adds to `memory_base_bytes`.
+    ///
+    /// An honest value is larger in memory than on the wire: a missing string is 1 byte there and
+    /// 24 here, and a vector that grows takes three times what it holds while it is moved.
+    ///
+    /// Unit: bytes per byte. Default: 64. Too low: long lists of mostly empty values are refused;
+    /// too high: a hostile payload of 4 MiB takes 4 MiB times this.
+    pub memory_factor: u32,
+}
+
+impl DecodeLimits {
+    /// What a payload of so many bytes may allocate.
+    fn memory_max_bytes(&self, payload_bytes: usize) -> u64 {
+        let follows = u64::from(self.memory_factor).saturating_mul(payload_bytes as u64);
+        self.memory_base_bytes.saturating_add(follows)
+    }
 }
 
 impl Default for DecodeLimits {
     fn default() -> Self {
-        Self { depth_max: 64, elements_max: 1 << 20 }
+        Self { depth_max: 64, elements_max: 1 << 20, memory_base_bytes: 1 << 20, memory_factor: 64 }
     }
 }
 
@@ -37,16 +64,22 @@ pub(crate) struct Budget {
     limits: DecodeLimits,
     depth_left: Cell<u32>,
     elements_left: Cell<u64>,
+    memory_max_bytes: u64,
+    memory_left_bytes: Cell<u64>,
     /// The limit that was broken. The codec's own error type cannot carry it, so it waits here.
     broken: Cell<Option<BrokenLimit>>,
 }
 
 impl Budget {
-    pub(crate) fn new(limits: &DecodeLimits) -> Self {
+    /// For a payload of so many bytes.
+    pub(crate) fn new(limits: &DecodeLimits, payload_bytes: usize) -> Self {
+        let memory_max_bytes = limits.memory_max_bytes(payload_bytes);
         Self {
             limits: *limits,
             depth_left: Cell::new(limits.depth_max),
             elements_left: Cell::new(limits.elements_max),
+            memory_max_bytes,
+            memory_left_bytes: Cell::new(memory_max_bytes),
             broken: Cell::new(None),
         }
     }
@@ -100,6 +133,37 @@ impl Budget {
         }
     }
 
+    /// Charges memory that stays, before it is taken (PL-8).
+    #[inline]
+    pub(super) fn take_memory<E: serde::de::Error>(&self, bytes: u64) -> Result<(), E> {
+        match self.memory_left_bytes.get().checked_sub(bytes) {
+            Some(left_bytes) => {
+                self.memory_left_bytes.set(left_bytes);
+                Ok(())
+            }
+            None => Err(self.refuse_memory(bytes)),
+        }
+    }
+
+    /// Whether there is room for `peak_bytes`, of which `bytes` stay and are charged.
+    pub(super) fn has_taken_peak(&self, bytes: u64, peak_bytes: u64) -> bool {
+        debug_assert!(bytes <= peak_bytes, "what stays is part of the peak");
+        let left_bytes = self.memory_left_bytes.get();
+        if peak_bytes <= left_bytes {
+            self.memory_left_bytes.set(left_bytes - bytes);
+        }
+        peak_bytes <= left_bytes
+    }
+
+    /// The error for memory that was about to be taken.
+    #[cold]
+    pub(super) fn refuse_memory<E: serde::de::Error>(&self, bytes: u64) -> E {
+        let taken_bytes = self.memory_max_bytes - self.memory_left_bytes.get();
+        let seen_bytes = taken_bytes.saturating_add(bytes);
+        let limit_bytes = self.memory_max_bytes;
+        self.refuse(BrokenLimit::Memory { seen_bytes, limit_bytes })
+    }
+
     /// Elements so far, and `more` that were about to come.
     fn seen(&self, more: u64) -> u64 {
         (self.limits.elements_max - self.elements_left.get()).saturating_add(more)
@@ -117,6 +181,7 @@ impl Budget {
 pub(crate) enum BrokenLimit {
     Depth,
     Elements { seen: u64 },
+    Memory { seen_bytes: u64, limit_bytes: u64 },
 }
 
 impl BrokenLimit {
@@ -126,29 +191,9 @@ impl BrokenLimit {
         match self {
             Self::Depth => DecodeError::Depth { limit: limits.depth_max },
             Self::Elements { seen } => DecodeError::Elements { seen, limit: limits.elements_max },
+            Self::Memory { seen_bytes, limit_bytes } => {
+                DecodeError::Memory { seen_bytes, limit_bytes }
+            }
         }
     }
-}
-
-/// Whether what a sequence or a map holds counts as elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
-    /// As many as the bytes say.
-    Elements,
-    /// Fields: as many as the type says.
-    Fields,
-}
-
-/// A declared length reserves room for so many elements at most; the rest grows with what arrives.
-///
-/// serde's collections take a declared length at its word up to 1 MiB. The wrapper cannot see how
-/// large an element is before the first one is decoded, so the cap counts elements: 16 of up to
-/// 256 bytes are 4096 bytes. A finished collection has at least as many elements as were reserved,
-/// so only the open ones, one per level, can hold room that the input never fills.
-const RESERVED_ELEMENTS_MAX: usize = 16;
-
-/// The size hint that a collection may see.
-#[inline]
-pub(super) fn capped(hint: Option<usize>) -> Option<usize> {
-    hint.map(|elements| elements.min(RESERVED_ELEMENTS_MAX))
 }
