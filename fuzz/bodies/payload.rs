@@ -109,21 +109,14 @@ fn check_normalized_len<T: Serialize + DeserializeOwned + PartialEq>(
     let mut limits = DecodeLimits::default();
     // Elements of no bytes take time, which a fuzzer has better uses for.
     limits.elements_max = 1 << 16;
-    let decoded = decode_bounded::<T>(bytes, &limits, 1 << 20, 64);
-
+    let decoded = decode_bounded::<T>(bytes, &limits, 1 << 20);
     let mut tight = limits;
     tight.memory_base_bytes = (64 << 10) - UNCHARGED_BYTES;
     tight.memory_factor = 16;
-    let name = std::any::type_name::<T>();
-    match (decode_bounded::<T>(bytes, &tight, 64 << 10, 16), &decoded) {
-        (Err(DecodeError::Memory { .. }), _) => {}
-        (Ok(value), Ok(other)) => {
-            assert!(value == *other || encode(&value) == encode(other), "{name}: another value");
-        }
-        (Err(error), Err(other)) => assert_eq!(error, *other, "{name}"),
-        (Ok(_), Err(error)) => panic!("{name}: only the looser limits refuse: {error}"),
-        (Err(error), Ok(_)) => panic!("{name}: only the tighter limits refuse: {error}"),
-    }
+    check_tight(bytes, &tight, 64 << 10, &decoded);
+    // Short inputs come to this limit too.
+    tight.memory_base_bytes = 0;
+    check_tight(bytes, &tight, UNCHARGED_BYTES, &decoded);
 
     let value = match decoded {
         Ok(value) => value,
@@ -133,6 +126,7 @@ fn check_normalized_len<T: Serialize + DeserializeOwned + PartialEq>(
         }
     };
 
+    let name = std::any::type_name::<T>();
     let plain = bincode::serde::decode_from_slice::<T, _>(bytes, bincode::config::standard());
     let (plain, used) = plain.expect("plain bincode decodes what we decode");
     assert_eq!(used, bytes.len());
@@ -147,26 +141,46 @@ fn check_normalized_len<T: Serialize + DeserializeOwned + PartialEq>(
     Some(encoded.len())
 }
 
+/// Tighter limits of memory refuse for want of memory or not at all.
+fn check_tight<T: Serialize + DeserializeOwned + PartialEq>(
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    base_bytes: u64,
+    decoded: &Result<T, DecodeError>,
+) {
+    let name = std::any::type_name::<T>();
+    match (decode_bounded::<T>(bytes, limits, base_bytes), decoded) {
+        (Err(DecodeError::Memory { seen_bytes, limit_bytes }), _) => {
+            assert!(seen_bytes > limit_bytes, "{name}");
+        }
+        (Ok(value), Ok(other)) => {
+            assert!(value == *other || encode(&value) == encode(other), "{name}: another value");
+        }
+        (Err(error), Err(other)) => assert_eq!(error, *other, "{name}"),
+        (Ok(_), Err(error)) => panic!("{name}: only the looser limits refuse: {error}"),
+        (Err(error), Ok(_)) => panic!("{name}: only the tighter limits refuse: {error}"),
+    }
+}
+
 /// Decodes, and checks that no more was allocated at any time than the base and the factor say.
 fn decode_bounded<T: DeserializeOwned>(
     bytes: &[u8],
     limits: &DecodeLimits,
-    base_bytes: usize,
-    factor: usize,
+    base_bytes: u64,
 ) -> Result<T, DecodeError> {
     let mut decoded = None;
     let cost = allocation_counter::measure(|| {
         decoded = Some(Codec::BINCODE.decode::<T>(bytes, limits));
     });
-    let bound = (base_bytes + factor * bytes.len()) as u64;
+    let bound = base_bytes + u64::from(limits.memory_factor) * bytes.len() as u64;
     let name = std::any::type_name::<T>();
     assert!(cost.bytes_max <= bound, "{name}: {} of {bound} bytes", cost.bytes_max);
     decoded.expect("it was decoded above")
 }
 
-/// What a decoding may allocate before it is charged or without: the 16 elements that a collection
-/// reserves before it is known how large they are, and the text of an error.
-const UNCHARGED_BYTES: u64 = 16 * ELEMENT_BYTES_MAX + 256;
+/// What a decoding may allocate before it is charged, or without: what a collection reserves before
+/// it is known how large its elements are (16 elements, which are 32 buckets), and an error's text.
+const UNCHARGED_BYTES: u64 = 32 * (ELEMENT_BYTES_MAX + 1) + 256;
 
 /// No element of a collection in [`TYPES`] is larger.
 const ELEMENT_BYTES_MAX: u64 = 64;

@@ -474,6 +474,16 @@ mod tests {
             Err(DecodeError::Elements { seen: 4, limit: 3 })
         );
 
+        // JSON declares no length: room for 4, then for 8 beside it.
+        limits = DecodeLimits { memory_base_bytes: 95, memory_factor: 0, ..limits };
+        assert_eq!(json().decode::<Vec<u64>>(b"[1,2,3]", &limits), Ok(vec![1, 2, 3]));
+        limits.elements_max = 5;
+        assert_eq!(
+            json().decode::<Vec<u64>>(b"[1,2,3,4,5]", &limits),
+            Err(DecodeError::Memory { seen_bytes: 96, limit_bytes: 95 })
+        );
+        limits = DecodeLimits::default();
+
         let mut deep = nest_end();
         for _ in 0..40 {
             deep = nest(deep);

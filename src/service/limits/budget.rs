@@ -136,23 +136,23 @@ impl Budget {
     /// Charges memory that stays, before it is taken (PL-8).
     #[inline]
     pub(super) fn take_memory<E: serde::de::Error>(&self, bytes: u64) -> Result<(), E> {
-        match self.memory_left_bytes.get().checked_sub(bytes) {
-            Some(left_bytes) => {
-                self.memory_left_bytes.set(left_bytes);
-                Ok(())
-            }
-            None => Err(self.refuse_memory(bytes)),
-        }
+        if self.has_taken_memory(bytes) { Ok(()) } else { Err(self.refuse_memory(bytes)) }
     }
 
-    /// Whether there is room for `peak_bytes`, of which `bytes` stay and are charged.
-    pub(super) fn has_taken_peak(&self, bytes: u64, peak_bytes: u64) -> bool {
-        debug_assert!(bytes <= peak_bytes, "what stays is part of the peak");
-        let left_bytes = self.memory_left_bytes.get();
-        if peak_bytes <= left_bytes {
-            self.memory_left_bytes.set(left_bytes - bytes);
+    /// The same without an error: whether there was room.
+    #[inline]
+    pub(super) fn has_taken_memory(&self, bytes: u64) -> bool {
+        let left_bytes = self.memory_left_bytes.get().checked_sub(bytes);
+        if let Some(left_bytes) = left_bytes {
+            self.memory_left_bytes.set(left_bytes);
         }
-        peak_bytes <= left_bytes
+        left_bytes.is_some()
+    }
+
+    /// Gives back what was charged and is free again.
+    #[inline]
+    pub(super) fn free_memory(&self, bytes: u64) {
+        self.memory_left_bytes.set(self.memory_left_bytes.get() + bytes);
     }
 
     /// The error for memory that was about to be taken.

@@ -2,16 +2,17 @@
 //!
 //! ```text
 //!   size hint asked   vector   the declared length (16 at most), then twice as much each time
-//!                     table    the same in buckets, 7 of 8 filled, a power of two
+//!                     table    a power of two of buckets, 7 of 8 filled
+//!                     ring     as a vector, but maybe a table
 //!   not asked         tree     leaves of 11 entries, at least 5 filled; or a list's links
 //! ```
 //!
 //! Invariants: room is charged before the collection takes it, except for what it reserves when it
-//! is made, which is charged with its first element; a block that grows is there twice while it is
-//! moved, so the budget must have the new one beside the old one, and gets the old one back.
+//! is made, which is charged with its first element; a block that grows is charged beside the old
+//! one, and the old one is given back when the element that moved it has been added.
 //! Why guessed from the size hint: serde's visitor for a vector or a table asks for it, that for a
-//! tree or a list does not, and a collection of three words is no table. A charge that were right
-//! for all of them would refuse honest vectors: a table of large entries takes twice as much.
+//! tree or a list does not; of those that ask, a vector is three words large, a ring four, a table
+//! more. One charge that covers them all would refuse honest vectors of large elements.
 
 use std::cell::Cell;
 
@@ -28,16 +29,24 @@ pub(super) struct Room {
     entries_left: u64,
     /// Entries that there is room for, all in all.
     entries: u64,
-    /// What was charged and is held.
+    /// What was charged for them and is held.
     held_bytes: u64,
+    /// The block that the entry just added moves: it is free when the next one comes.
+    moving_bytes: u64,
+    /// Entries that still come without growing, after that one.
+    entries_later: u64,
 }
 
 impl Room {
     /// Of a sequence that becomes a `V`.
     #[inline]
     pub(super) fn sequence<V>() -> Self {
-        let is_vector = size_of::<V>() <= size_of::<Vec<()>>();
-        Self::new(if is_vector { Growth::Vector } else { Growth::Table })
+        let words = size_of::<V>() / size_of::<usize>();
+        Self::new(match words {
+            0..=3 => Growth::Vector,
+            4 => Growth::Ring,
+            _ => Growth::Table,
+        })
     }
 
     #[inline]
@@ -47,8 +56,16 @@ impl Room {
 
     #[inline]
     fn new(if_asked: Growth) -> Self {
-        let (growth, reserved) = (Cell::new(Growth::Tree), Cell::new(0));
-        Self { growth, if_asked, reserved, entries_left: 0, entries: 0, held_bytes: 0 }
+        Self {
+            growth: Cell::new(Growth::Tree),
+            if_asked,
+            reserved: Cell::new(0),
+            entries_left: 0,
+            entries: 0,
+            held_bytes: 0,
+            moving_bytes: 0,
+            entries_later: 0,
+        }
     }
 
     /// The size hint that the collection may see, for the one that the codec gives.
@@ -81,19 +98,31 @@ impl Room {
     /// large error type, so that adding an entry is a decrement and a branch.
     #[inline(never)]
     fn grow(&mut self, budget: &Budget, entry_bytes: u64) -> u64 {
+        budget.free_memory(std::mem::take(&mut self.moving_bytes));
+        if self.entries_later > 0 {
+            self.entries_left = std::mem::take(&mut self.entries_later);
+            return 0;
+        }
         let (entries, bytes) = match self.growth.get() {
-            Growth::Table => self.grown_table(entry_bytes),
+            Growth::Ring => self.grown_ring(entry_bytes),
+            Growth::Table => self.grown_table(self.entries + 1, entry_bytes),
             Growth::Tree => self.grown_tree(entry_bytes),
             Growth::Vector => self.grown_vector(entry_bytes),
         };
-        let more_bytes = bytes - self.held_bytes;
         // Nodes of a tree stay where they are.
         let is_moved = self.growth.get() != Growth::Tree;
-        let peak_bytes = if is_moved { bytes } else { more_bytes };
-        if !budget.has_taken_peak(more_bytes, peak_bytes) {
-            return peak_bytes;
+        let new_bytes = if is_moved { bytes } else { bytes - self.held_bytes };
+        if !budget.has_taken_memory(new_bytes) {
+            return new_bytes;
         }
-        self.entries_left = entries - self.entries;
+        let more = entries - self.entries;
+        if is_moved && self.held_bytes > 0 {
+            // The entry is decoded first, and moves the block when it is added.
+            self.moving_bytes = self.held_bytes;
+            (self.entries_left, self.entries_later) = (1, more - 1);
+        } else {
+            self.entries_left = more;
+        }
         (self.entries, self.held_bytes) = (entries, bytes);
         0
     }
@@ -108,9 +137,15 @@ impl Room {
         (entries, entries.saturating_mul(entry_bytes))
     }
 
+    /// The same of a ring, which doubles too; a table that hashes without a seed has its size.
+    fn grown_ring(&self, entry_bytes: u64) -> (u64, u64) {
+        let (entries, _) = self.grown_vector(entry_bytes);
+        (entries, self.grown_table(entries, entry_bytes).1)
+    }
+
     /// The same of a hash table: a power of two of buckets, and a byte beside each.
-    fn grown_table(&self, entry_bytes: u64) -> (u64, u64) {
-        let wanted = (self.entries + 1).max(self.reserved.get() as u64);
+    fn grown_table(&self, wanted: u64, entry_bytes: u64) -> (u64, u64) {
+        let wanted = wanted.max(self.reserved.get() as u64);
         let fewest = if entry_bytes < 4 { 16 } else { 4 };
         let buckets = (wanted * 8).div_ceil(7).next_power_of_two().max(fewest);
         // One stays empty even where an eighth is less than one.
@@ -139,7 +174,9 @@ impl Room {
 /// How what is held takes memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Growth {
-    /// `HashMap`, `HashSet`; enough for `VecDeque`.
+    /// `VecDeque`.
+    Ring,
+    /// `HashMap`, `HashSet`.
     Table,
     /// `BTreeMap`, `BTreeSet`, `LinkedList`; enough for a vector that did not ask.
     Tree,
