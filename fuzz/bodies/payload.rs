@@ -5,9 +5,9 @@
 //!  data = type:1 rest      the type stands there in TYPES, modulo; the rest is its encoding
 //! ```
 //!
-//! The bound is that of the limits: what decoding allocates, at its peak, is 64 KiB and 16 times the
-//! input under limits that say so, and what the default limits say under those. A block that grows
-//! is moved: while it is, the old one and the new one both count.
+//! The bound is that of the limits: what decoding allocates, at its peak, is 64 KiB and 16 times
+//! the input under limits that say so, and what the default limits say under those. A block that
+//! grows is moved: while it is, the old one and the new one both count.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, LinkedList, VecDeque};
 

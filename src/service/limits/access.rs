@@ -9,7 +9,7 @@ use serde::de::{
 };
 
 use crate::service::limits::Limited;
-use crate::service::limits::budget::Budget;
+use crate::service::limits::budget::{Broken, Budget};
 use crate::service::limits::room::{Entry, Room};
 
 /// The fields of a struct or tuple: in their value's own place, and not counted.
@@ -127,7 +127,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
     #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         // Only here are both halves of the entry known; it is inserted after this.
-        self.room.add(self.budget, self.key.with(Entry::of::<S::Value>()))?;
+        let entry = self.key.with(Entry::of::<S::Value>());
+        self.room.add(self.budget, entry).map_err(Broken::error)?;
         self.inner.next_value_seed(Part { inner: seed, budget: self.budget })
     }
 
@@ -194,8 +195,9 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Element<'_, '_, S> {
 
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        self.budget.count_element()?;
-        self.room.add(self.budget, Entry::of::<S::Value>())?;
+        let counted = self.budget.count_element();
+        let added = counted.and_then(|()| self.room.add(self.budget, Entry::of::<S::Value>()));
+        added.map_err(Broken::error)?;
         Part { inner: self.inner, budget: self.budget }.deserialize(deserializer)
     }
 }
@@ -211,7 +213,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, S> {
 
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        self.budget.count_element()?;
+        self.budget.count_element().map_err(Broken::error)?;
         Part { inner: self.inner, budget: self.budget }.deserialize(deserializer)
     }
 }

@@ -92,7 +92,7 @@ impl Budget {
 
     /// One level down (PL-6); each successful call is followed by [`Budget::leave`].
     #[inline]
-    pub(super) fn enter<E: serde::de::Error>(&self) -> Result<(), E> {
+    pub(super) fn enter(&self) -> Result<(), Broken> {
         match self.depth_left.get().checked_sub(1) {
             Some(left) => {
                 self.depth_left.set(left);
@@ -110,10 +110,7 @@ impl Budget {
     /// Looks at a declared number of elements without taking it for granted: it may be a lie in
     /// either direction, so each element is still counted when it comes.
     #[inline]
-    pub(super) fn check_declared<E: serde::de::Error>(
-        &self,
-        declared: Option<usize>,
-    ) -> Result<(), E> {
+    pub(super) fn check_declared(&self, declared: Option<usize>) -> Result<(), Broken> {
         let declared = declared.map_or(0, |elements| elements as u64);
         if declared > self.elements_left.get() {
             return Err(self.refuse(BrokenLimit::Elements { seen: self.seen(declared) }));
@@ -123,7 +120,7 @@ impl Budget {
 
     /// Counts one element, before it is decoded (PL-5).
     #[inline]
-    pub(super) fn count_element<E: serde::de::Error>(&self) -> Result<(), E> {
+    pub(super) fn count_element(&self) -> Result<(), Broken> {
         match self.elements_left.get().checked_sub(1) {
             Some(left) => {
                 self.elements_left.set(left);
@@ -133,20 +130,16 @@ impl Budget {
         }
     }
 
-    /// Charges memory that stays, before it is taken (PL-8).
+    /// Charges memory, before it is taken (PL-8).
     #[inline]
-    pub(super) fn take_memory<E: serde::de::Error>(&self, bytes: u64) -> Result<(), E> {
-        if self.has_taken_memory(bytes) { Ok(()) } else { Err(self.refuse_memory(bytes)) }
-    }
-
-    /// The same without an error: whether there was room.
-    #[inline]
-    pub(super) fn has_taken_memory(&self, bytes: u64) -> bool {
-        let left_bytes = self.memory_left_bytes.get().checked_sub(bytes);
-        if let Some(left_bytes) = left_bytes {
-            self.memory_left_bytes.set(left_bytes);
+    pub(super) fn take_memory(&self, bytes: u64) -> Result<(), Broken> {
+        match self.memory_left_bytes.get().checked_sub(bytes) {
+            Some(left_bytes) => {
+                self.memory_left_bytes.set(left_bytes);
+                Ok(())
+            }
+            None => Err(self.refuse_memory(bytes)),
         }
-        left_bytes.is_some()
     }
 
     /// Gives back what was charged and is free again.
@@ -155,13 +148,11 @@ impl Budget {
         self.memory_left_bytes.set(self.memory_left_bytes.get() + bytes);
     }
 
-    /// The error for memory that was about to be taken.
     #[cold]
-    pub(super) fn refuse_memory<E: serde::de::Error>(&self, bytes: u64) -> E {
+    fn refuse_memory(&self, bytes: u64) -> Broken {
         let taken_bytes = self.memory_max_bytes - self.memory_left_bytes.get();
         let seen_bytes = taken_bytes.saturating_add(bytes);
-        let limit_bytes = self.memory_max_bytes;
-        self.refuse(BrokenLimit::Memory { seen_bytes, limit_bytes })
+        self.refuse(BrokenLimit::Memory { seen_bytes, limit_bytes: self.memory_max_bytes })
     }
 
     /// Elements so far, and `more` that were about to come.
@@ -170,8 +161,23 @@ impl Budget {
     }
 
     #[cold]
-    fn refuse<E: serde::de::Error>(&self, broken: BrokenLimit) -> E {
+    fn refuse(&self, broken: BrokenLimit) -> Broken {
         self.broken.set(Some(broken));
+        Broken
+    }
+}
+
+/// A limit was broken; the budget knows which.
+///
+/// Of no size, so that the checks stay small: a codec's own error type is large, and many checks
+/// may follow each other before one is made.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+impl Broken {
+    /// The error for the codec to hand on.
+    #[cold]
+    pub(super) fn error<E: serde::de::Error>(self) -> E {
         E::custom("a decode limit was exceeded")
     }
 }

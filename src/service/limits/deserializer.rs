@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::{Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::service::limits::access::{Elements, Entries, Fields};
-use crate::service::limits::budget::Budget;
+use crate::service::limits::budget::{Broken, Budget};
 use crate::service::limits::room::Room;
 
 /// A deserializer, visitor, enum or variant of serde that keeps to a [`Budget`].
@@ -41,29 +41,26 @@ impl<'b, T, const FIELDS: bool> Limited<'b, T, FIELDS> {
 
     /// Charges the block of a scalar that its place is too small for.
     #[inline]
-    fn take_scalar<V, E: Error>(&self) -> Result<(), E> {
-        self.take_box::<V, E>(size_of::<V>() > self.place_bytes)
+    fn take_scalar<V>(&self) -> Result<(), Broken> {
+        self.take_box::<V>(size_of::<V>() > self.place_bytes)
     }
 
     /// The same for any other value. A place of one word may be a box around a smaller one.
     #[inline]
-    fn take_composite<V, E: Error>(&self) -> Result<(), E> {
+    fn take_composite<V>(&self) -> Result<(), Broken> {
         let may_be_box = self.place_bytes == size_of::<Box<()>>();
-        self.take_box::<V, E>(size_of::<V>() > self.place_bytes || may_be_box)
+        self.take_box::<V>(size_of::<V>() > self.place_bytes || may_be_box)
     }
 
     #[inline]
-    fn take_box<V, E: Error>(&self, is_boxed: bool) -> Result<(), E> {
-        if is_boxed {
-            self.budget.take_memory(size_of::<V>() as u64)?;
-        }
-        Ok(())
+    fn take_box<V>(&self, is_boxed: bool) -> Result<(), Broken> {
+        if is_boxed { self.budget.take_memory(size_of::<V>() as u64) } else { Ok(()) }
     }
 
     /// Charges the copy of a string or of bytes.
     #[inline]
-    fn take_copy<V, E: Error>(&self, len_bytes: usize) -> Result<(), E> {
-        self.take_scalar::<V, E>()?;
+    fn take_copy<V>(&self, len_bytes: usize) -> Result<(), Broken> {
+        self.take_scalar::<V>()?;
         self.budget.take_memory(len_bytes as u64)
     }
 }
@@ -196,7 +193,7 @@ macro_rules! forward_visit {
         #[inline]
         fn $visit<E: Error>(self, $given: $value) -> Result<V::Value, E> {
             let $this = &self;
-            $take?;
+            $take.map_err(Broken::error)?;
             self.inner.$visit($given)
         }
     )*};
@@ -210,37 +207,37 @@ impl<'de, V: Visitor<'de>, const FIELDS: bool> Visitor<'de> for Limited<'_, V, F
     }
 
     forward_visit! {
-        visit_bool bool, |this, value| this.take_scalar::<V::Value, E>();
-        visit_i8 i8, |this, value| this.take_scalar::<V::Value, E>();
-        visit_i16 i16, |this, value| this.take_scalar::<V::Value, E>();
-        visit_i32 i32, |this, value| this.take_scalar::<V::Value, E>();
-        visit_i64 i64, |this, value| this.take_scalar::<V::Value, E>();
-        visit_i128 i128, |this, value| this.take_scalar::<V::Value, E>();
-        visit_u8 u8, |this, value| this.take_scalar::<V::Value, E>();
-        visit_u16 u16, |this, value| this.take_scalar::<V::Value, E>();
-        visit_u32 u32, |this, value| this.take_scalar::<V::Value, E>();
-        visit_u64 u64, |this, value| this.take_scalar::<V::Value, E>();
-        visit_u128 u128, |this, value| this.take_scalar::<V::Value, E>();
-        visit_f32 f32, |this, value| this.take_scalar::<V::Value, E>();
-        visit_f64 f64, |this, value| this.take_scalar::<V::Value, E>();
-        visit_char char, |this, value| this.take_scalar::<V::Value, E>();
-        visit_str &str, |this, value| this.take_copy::<V::Value, E>(value.len());
-        visit_borrowed_str &'de str, |this, value| this.take_copy::<V::Value, E>(value.len());
-        visit_string String, |this, value| this.take_copy::<V::Value, E>(value.len());
-        visit_bytes &[u8], |this, value| this.take_copy::<V::Value, E>(value.len());
-        visit_borrowed_bytes &'de [u8], |this, value| this.take_copy::<V::Value, E>(value.len());
-        visit_byte_buf Vec<u8>, |this, value| this.take_copy::<V::Value, E>(value.len());
+        visit_bool bool, |this, value| this.take_scalar::<V::Value>();
+        visit_i8 i8, |this, value| this.take_scalar::<V::Value>();
+        visit_i16 i16, |this, value| this.take_scalar::<V::Value>();
+        visit_i32 i32, |this, value| this.take_scalar::<V::Value>();
+        visit_i64 i64, |this, value| this.take_scalar::<V::Value>();
+        visit_i128 i128, |this, value| this.take_scalar::<V::Value>();
+        visit_u8 u8, |this, value| this.take_scalar::<V::Value>();
+        visit_u16 u16, |this, value| this.take_scalar::<V::Value>();
+        visit_u32 u32, |this, value| this.take_scalar::<V::Value>();
+        visit_u64 u64, |this, value| this.take_scalar::<V::Value>();
+        visit_u128 u128, |this, value| this.take_scalar::<V::Value>();
+        visit_f32 f32, |this, value| this.take_scalar::<V::Value>();
+        visit_f64 f64, |this, value| this.take_scalar::<V::Value>();
+        visit_char char, |this, value| this.take_scalar::<V::Value>();
+        visit_str &str, |this, value| this.take_copy::<V::Value>(value.len());
+        visit_borrowed_str &'de str, |this, value| this.take_copy::<V::Value>(value.len());
+        visit_string String, |this, value| this.take_copy::<V::Value>(value.len());
+        visit_bytes &[u8], |this, value| this.take_copy::<V::Value>(value.len());
+        visit_borrowed_bytes &'de [u8], |this, value| this.take_copy::<V::Value>(value.len());
+        visit_byte_buf Vec<u8>, |this, value| this.take_copy::<V::Value>(value.len());
     }
 
     #[inline]
     fn visit_none<E: Error>(self) -> Result<V::Value, E> {
-        self.take_composite::<V::Value, E>()?;
+        self.take_composite::<V::Value>().map_err(Broken::error)?;
         self.inner.visit_none()
     }
 
     #[inline]
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
-        self.take_composite::<V::Value, E>()?;
+        self.take_composite::<V::Value>().map_err(Broken::error)?;
         self.inner.visit_unit()
     }
 
@@ -267,7 +264,7 @@ impl<'de, V: Visitor<'de>, const FIELDS: bool> Visitor<'de> for Limited<'_, V, F
             if FIELDS {
                 return inner.visit_seq(Fields::new(access, budget));
             }
-            budget.check_declared(access.size_hint())?;
+            budget.check_declared(access.size_hint()).map_err(Broken::error)?;
             inner.visit_seq(Elements::new(access, budget, Room::sequence::<V::Value>()))
         })
     }
@@ -278,7 +275,7 @@ impl<'de, V: Visitor<'de>, const FIELDS: bool> Visitor<'de> for Limited<'_, V, F
             if FIELDS {
                 return inner.visit_map(Fields::new(access, budget));
             }
-            budget.check_declared(access.size_hint())?;
+            budget.check_declared(access.size_hint()).map_err(Broken::error)?;
             inner.visit_map(Entries::new(access, budget))
         })
     }
@@ -301,8 +298,8 @@ impl<'b, V, const FIELDS: bool> Limited<'b, V, FIELDS> {
     where
         V: Visitor<'de>,
     {
-        self.take_composite::<V::Value, E>()?;
-        self.budget.enter()?;
+        let taken = self.take_composite::<V::Value>();
+        taken.and_then(|()| self.budget.enter()).map_err(Broken::error)?;
         let result = visit(self.inner, self.budget, size_of::<V::Value>());
         self.budget.leave();
         result

@@ -16,7 +16,7 @@
 
 use std::cell::Cell;
 
-use crate::service::limits::budget::Budget;
+use crate::service::limits::budget::{Broken, Budget};
 
 /// Room of one sequence or map.
 #[derive(Debug)]
@@ -79,29 +79,21 @@ impl Room {
 
     /// Makes room for one more entry.
     #[inline]
-    pub(super) fn add<E: serde::de::Error>(
-        &mut self,
-        budget: &Budget,
-        entry: Entry,
-    ) -> Result<(), E> {
+    pub(super) fn add(&mut self, budget: &Budget, entry: Entry) -> Result<(), Broken> {
         if self.entries_left == 0 {
-            let refused_bytes = self.grow(budget, entry.bytes as u64);
-            if refused_bytes != 0 {
-                return Err(budget.refuse_memory(refused_bytes));
-            }
+            self.grow(budget, entry.bytes as u64)?;
         }
         self.entries_left -= 1;
         Ok(())
     }
 
-    /// Returns the bytes that the budget does not have, or 0. Not inlined, and without the codec's
-    /// large error type, so that adding an entry is a decrement and a branch.
+    // Not inlined, so that adding an entry is a branch and a decrement.
     #[inline(never)]
-    fn grow(&mut self, budget: &Budget, entry_bytes: u64) -> u64 {
+    fn grow(&mut self, budget: &Budget, entry_bytes: u64) -> Result<(), Broken> {
         budget.free_memory(std::mem::take(&mut self.moving_bytes));
         if self.entries_later > 0 {
             self.entries_left = std::mem::take(&mut self.entries_later);
-            return 0;
+            return Ok(());
         }
         let (entries, bytes) = match self.growth.get() {
             Growth::Ring => self.grown_ring(entry_bytes),
@@ -111,10 +103,7 @@ impl Room {
         };
         // Nodes of a tree stay where they are.
         let is_moved = self.growth.get() != Growth::Tree;
-        let new_bytes = if is_moved { bytes } else { bytes - self.held_bytes };
-        if !budget.has_taken_memory(new_bytes) {
-            return new_bytes;
-        }
+        budget.take_memory(if is_moved { bytes } else { bytes - self.held_bytes })?;
         let more = entries - self.entries;
         if is_moved && self.held_bytes > 0 {
             // The entry is decoded first, and moves the block when it is added.
@@ -124,7 +113,7 @@ impl Room {
             self.entries_left = more;
         }
         (self.entries, self.held_bytes) = (entries, bytes);
-        0
+        Ok(())
     }
 
     /// The entries and bytes of the next larger vector: `RawVec` doubles, and begins with 8 or 4.
