@@ -266,7 +266,7 @@ fn memory_is_charged_as_collections_take_it() {
             check(&keys().map(|key| [key; 4]).collect::<HashSet<_>>(), 150);
         }
     }
-    check(&(0..100).map(|key| key as u8).collect::<HashSet<_>>(), 200);
+    check(&(0..100_u8).collect::<HashSet<_>>(), 200);
     assert_eq!(
         Codec::BINCODE
             .decode::<BinaryHeap<u64>>(&encode(&vec![1_u64; 17]), &memory_limits(16 * 8 * 3 - 1, 0))

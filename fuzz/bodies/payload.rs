@@ -75,11 +75,11 @@ pub(crate) const TYPES: &[(&str, Body)] = &[
     ("{u16:[u8]}", check::<BTreeMap<u16, Vec<u8>>>),
     ("{u64:u64}", check::<HashMap<u64, u64>>),
     ("deque", check::<VecDeque<u16>>),
-    ("list of units", check::<LinkedList<()>>),
+    ("units", check::<LinkedList<()>>),
     ("list", check::<LinkedList<u32>>),
     ("boxes", check::<Vec<Box<[u64; 3]>>>),
     ("[list]", check::<Vec<List>>),
-    ("options of boxes", check::<Vec<Option<Box<Named>>>>),
+    ("options", check::<Vec<Option<Box<Named>>>>),
 ];
 
 /// The body of the target.
