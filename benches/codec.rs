@@ -22,6 +22,7 @@ fn frames(c: &mut Criterion) {
     for payload_bytes in [100_usize, 4 * 1024, 64 * 1024] {
         let payload = vec![7; payload_bytes];
         let mut out = Vec::new();
+        request(&mut out, &payload);
         group.bench_function(format!("encode request {payload_bytes}"), |b| {
             b.iter(|| {
                 out.clear();
@@ -53,6 +54,8 @@ fn payloads(c: &mut Criterion) {
             Codec::BINCODE.encode(black_box(&message), &mut out).expect("sound");
         });
     });
+    out.clear();
+    Codec::BINCODE.encode(&message, &mut out).expect("sound");
     group.bench_function("decode", |b| {
         b.iter(|| Codec::BINCODE.decode::<Message>(black_box(&out), &limits).expect("sound"));
     });

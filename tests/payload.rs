@@ -1,10 +1,11 @@
 //! Decoding under limits: what hostile bytes may cost, and that honest ones come back.
 //!
 //! A counting allocator measures the peak of the thread that decodes. A block that grows is moved:
-//! while it is, the old one and the new one, twice as large, both count.
+//! while it is, the old one and the new one, twice as large, both count. Any bytes as any type,
+//! under limits as tight as 16 times the input, are checked by fuzz/bodies/payload.rs.
 #![cfg(feature = "bincode")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
 
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
@@ -49,9 +50,21 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
 }
 
 /// The peak that decoding `bytes` reaches above what was allocated before.
-fn peak_bytes<T: DeserializeOwned>(bytes: &[u8]) -> usize {
-    let measured = allocation_counter::measure(|| drop(decode::<T>(bytes)));
-    usize::try_from(measured.bytes_max).expect("memory is addressable")
+fn peak_bytes<T: DeserializeOwned>(bytes: &[u8]) -> u64 {
+    peak_bytes_under::<T>(bytes, &DecodeLimits::default())
+}
+
+fn peak_bytes_under<T: DeserializeOwned>(bytes: &[u8], limits: &DecodeLimits) -> u64 {
+    let decoding = || drop(Codec::BINCODE.decode::<T>(bytes, limits));
+    allocation_counter::measure(decoding).bytes_max
+}
+
+/// Limits of memory alone.
+fn memory_limits(base_bytes: u64, factor: u32) -> DecodeLimits {
+    let mut limits = DecodeLimits::default();
+    limits.memory_base_bytes = base_bytes;
+    limits.memory_factor = factor;
+    limits
 }
 
 /// A declared length of so many, in bincode's largest form.
@@ -165,7 +178,7 @@ fn the_whole_input_is_used() {
 /// and too large declared lengths.
 fn hostile_inputs() -> Vec<Vec<u8>> {
     let mut inputs = Vec::new();
-    for len in [1_usize, 100, 10_000, 200_000] {
+    for len in [1_usize, 100, 10_000, 60_000] {
         for filler in [0_u8, 1, 2, 16, 250] {
             for declared in [len as u64, len as u64 / 2, 1 << 20, u64::from(u32::MAX)] {
                 inputs.push([declare(declared), vec![filler; len]].concat());
@@ -179,34 +192,143 @@ fn hostile_inputs() -> Vec<Vec<u8>> {
     inputs
 }
 
-/// However large a declared length is, memory follows the bytes that are there. A byte can be an
-/// element, so the factor is what an element takes, three times: a vector that grows ahead is twice
-/// as large as before, and while it is moved the smaller one is there too.
+/// However large a declared length is, memory follows the bytes that are there: by the factor of
+/// the limits, whatever the type. A collection may reserve 4096 bytes before it is charged.
 #[test]
 fn memory_follows_the_input() {
-    for input in hostile_inputs() {
-        let at_most = |factor: usize| (64 << 10) + factor * input.len();
-        let small = [
-            peak_bytes::<String>(&input),
-            peak_bytes::<Vec<u8>>(&input),
-            peak_bytes::<Vec<u64>>(&input),
-            peak_bytes::<Vec<()>>(&input),
-            peak_bytes::<Option<Vec<Option<u32>>>>(&input),
-            peak_bytes::<List>(&input),
-            peak_bytes::<Tree>(&input),
-            peak_bytes::<Order>(&input),
-        ];
-        assert!(small.iter().all(|peak| *peak <= at_most(24)), "{small:?} of {}", input.len());
-        // An empty string or vector is one byte there and three words here.
-        let headers = [
-            peak_bytes::<Vec<String>>(&input),
-            peak_bytes::<Vec<Vec<u8>>>(&input),
-            peak_bytes::<Vec<Vec<Vec<u8>>>>(&input),
-            peak_bytes::<(String, Vec<Vec<Vec<u8>>>)>(&input),
-            peak_bytes::<HashMap<String, u64>>(&input),
-        ];
-        assert!(headers.iter().all(|peak| *peak <= at_most(72)), "{headers:?} of {}", input.len());
+    fn check<T: DeserializeOwned>(input: &[u8]) {
+        for (base_bytes, factor) in [(1 << 20, 64), (60 << 10, 16)] {
+            let peak = peak_bytes_under::<T>(input, &memory_limits(base_bytes, factor));
+            let bound = 4096 + base_bytes + u64::from(factor) * input.len() as u64;
+            let name = std::any::type_name::<T>();
+            assert!(peak <= bound, "{name}: {peak} bytes for {} under {factor}", input.len());
+        }
     }
+
+    for input in hostile_inputs() {
+        check::<String>(&input);
+        check::<Vec<u8>>(&input);
+        check::<Vec<u64>>(&input);
+        check::<Vec<()>>(&input);
+        check::<Option<Vec<Option<u32>>>>(&input);
+        check::<List>(&input);
+        check::<Tree>(&input);
+        check::<Order>(&input);
+        check::<Vec<String>>(&input);
+        check::<Vec<Vec<Vec<u8>>>>(&input);
+        check::<(String, Vec<Vec<Vec<u8>>>)>(&input);
+        check::<HashMap<String, u64>>(&input);
+        check::<BTreeMap<u64, BTreeSet<u16>>>(&input);
+        check::<LinkedList<()>>(&input);
+        check::<Vec<Box<[u64; 20]>>>(&input);
+    }
+}
+
+/// A limit one byte below what a value really takes refuses it, for each collection of `std` at
+/// every length; and what is charged is not much more than what is taken.
+#[test]
+fn memory_is_charged_as_collections_take_it() {
+    /// `slack` is how many times too much may be charged, in hundredths.
+    fn check<T: Serialize + DeserializeOwned + PartialEq>(value: &T, slack: u64) {
+        let bytes = encode(value);
+        let decode = |limits: &DecodeLimits| Codec::BINCODE.decode::<T>(&bytes, limits);
+        let peak = peak_bytes_under::<T>(&bytes, &memory_limits(u64::MAX, 0));
+        let name = std::any::type_name::<T>();
+        if let Some(less) = peak.checked_sub(1) {
+            let refused = decode(&memory_limits(less, 0)).err();
+            let is_refused = matches!(refused, Some(DecodeError::Memory { .. }));
+            assert!(is_refused, "{name}: takes {peak} bytes, under {less}: {refused:?}");
+        }
+        let more = peak * slack / 100 + if slack > 100 { 1024 } else { 0 };
+        assert!(decode(&memory_limits(more, 0)).is_ok_and(|same| same == *value), "{name}: {peak}");
+    }
+
+    let lengths = (0..40).chain((40..300).step_by(13)).chain([448, 449, 896, 897, 1025]);
+    for len in lengths {
+        // Up, down, and in no order: a tree's nodes fill in different ways.
+        for step in [1_u64, u64::MAX, 0x9e37_79b9_7f4a_7c15] {
+            let keys = || (0..len).map(move |at: u64| at.wrapping_mul(step));
+            check(&keys().collect::<Vec<u64>>(), 100);
+            check(&keys().map(|key| [key; 9]).collect::<Vec<_>>(), 100);
+            check(&keys().map(|key| key.to_string()).collect::<Vec<_>>(), 100);
+            check(&keys().map(|key| key.to_le_bytes()[0]).collect::<Vec<u8>>(), 100);
+            check(&keys().map(|key| Box::new([key; 3])).collect::<Vec<_>>(), 100);
+            check(&keys().map(|key| vec![(); usize::from(key > 9)]).collect::<Vec<_>>(), 100);
+            check(&keys().map(|key| [key; 2]).collect::<VecDeque<_>>(), 450);
+            check(&keys().collect::<LinkedList<_>>(), 300);
+            check(&keys().map(|_| ()).collect::<LinkedList<_>>(), 300);
+            check(&keys().collect::<BTreeSet<_>>(), 500);
+            check(&keys().map(u128::from).collect::<BTreeSet<_>>(), 500);
+            check(&keys().map(|key| (key, [key; 6])).collect::<BTreeMap<_, _>>(), 300);
+            check(&keys().map(|key| (key, ())).collect::<HashMap<_, _>>(), 150);
+            check(&keys().map(|key| (key.to_string(), key)).collect::<HashMap<_, _>>(), 150);
+            check(&keys().map(|key| (key, key.to_le_bytes()[0])).collect::<HashMap<_, _>>(), 150);
+            check(&keys().map(|key| [key; 4]).collect::<HashSet<_>>(), 150);
+        }
+    }
+    check(&(0..100_u8).collect::<HashSet<_>>(), 200);
+    assert_eq!(
+        Codec::BINCODE
+            .decode::<BinaryHeap<u64>>(&encode(&vec![1_u64; 17]), &memory_limits(16 * 8 * 3 - 1, 0))
+            .err(),
+        Some(DecodeError::Memory { seen_bytes: 16 * 8 * 3, limit_bytes: 16 * 8 * 3 - 1 })
+    );
+}
+
+/// A mostly empty record, as programs have them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Sparse {
+    parts: [Option<String>; 20],
+}
+
+/// Honest messages pass under the default limits, with memory to spare.
+#[test]
+fn honest_messages_pass() {
+    fn check<T: Serialize + DeserializeOwned + PartialEq>(value: &T) {
+        let bytes = encode(value);
+        let name = std::any::type_name::<T>();
+        assert!(decode::<T>(&bytes).is_ok_and(|same| same == *value), "{name}");
+    }
+
+    check(&(0..10_000).map(|at| format!("n{at}")).collect::<Vec<_>>());
+    check(&vec![String::new(); 10_000]);
+    check(&(0..100_000).map(|at| at % 200).collect::<Vec<u64>>());
+    let mut record = Sparse::default();
+    record.parts[7] = Some("some".to_owned());
+    for records in [1, 17, 8193, 10_000, 16_385, 65_537] {
+        check(&vec![record.clone(); records]);
+    }
+    check(&vec![Sparse::default(); 10_000]);
+    check(&(0..50_000).map(|at| (format!("k{at}"), at)).collect::<HashMap<_, u64>>());
+    check(&(0..50_000).map(|at| (format!("k{at}"), at)).collect::<BTreeMap<_, u64>>());
+    check(&(0..50_000_u32).map(|at| (at, at)).collect::<HashMap<_, _>>());
+    check(&vec![vec![vec![1_u16, 2, 3]; 30]; 300]);
+    check(&vec![vec!["a".to_owned(); 2]; 20_000]);
+    check(&(0..5000).map(|at| BTreeMap::from([("env".to_owned(), at)])).collect::<Vec<_>>());
+    check(&list(32));
+}
+
+/// A few bytes that would take very much memory are refused, and the error says how much.
+#[test]
+fn memory_bombs_are_refused() {
+    // One byte for each element of 136 bytes.
+    let empty = [declare(1 << 20), vec![0; 1 << 20]].concat();
+    let error = decode::<Vec<Option<[u64; 16]>>>(&empty).unwrap_err();
+    let limit = (1 << 20) + 64 * ((1 << 20) + 9);
+    // 256 Ki of them are there when they double, and both blocks are needed.
+    let seen_bytes = 136 * ((1 << 18) + (1 << 19));
+    assert_eq!(error, DecodeError::Memory { seen_bytes, limit_bytes: limit });
+    assert_eq!(error.to_string(), format!("{seen_bytes} bytes of memory, more than {limit}"));
+
+    // A list's links take memory though its elements have no bytes.
+    let units = declare(1 << 20);
+    let error = decode::<LinkedList<()>>(&units).unwrap_err();
+    assert!(matches!(error, DecodeError::Memory { .. }), "{error}");
+    assert!(peak_bytes::<LinkedList<()>>(&units) <= 1 << 21);
+
+    let boxes = [declare(1 << 16), vec![0; 1 << 16]].concat();
+    let error = decode::<Vec<Box<Option<[u64; 32]>>>>(&boxes).unwrap_err();
+    assert!(matches!(error, DecodeError::Memory { .. }), "{error}");
 }
 
 fn trees() -> impl Strategy<Value = Tree> {
@@ -247,8 +369,9 @@ proptest! {
     /// Any bytes are a value or an error, the same value as without the wrapper, at a bounded cost.
     #[test]
     fn any_bytes_are_safe(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        prop_assert!(peak_bytes::<Order>(&bytes) <= (64 << 10) + 24 * bytes.len());
-        prop_assert!(peak_bytes::<Vec<Tree>>(&bytes) <= (64 << 10) + 24 * bytes.len());
+        let (limits, bound) = (memory_limits(0, 16), 4096 + 16 * bytes.len() as u64);
+        prop_assert!(peak_bytes_under::<Order>(&bytes, &limits) <= bound);
+        prop_assert!(peak_bytes_under::<Vec<Tree>>(&bytes, &limits) <= bound);
 
         type Small = (u8, Option<u16>, String, i32);
         let config = bincode::config::standard().with_limit::<4096>();
@@ -273,6 +396,7 @@ proptest! {
         prop_assert!(decode::<Order>(&bytes[..at]).is_err());
 
         bytes[at] = byte;
-        prop_assert!(peak_bytes::<Order>(&bytes) <= (64 << 10) + 24 * bytes.len());
+        let bound = 4096 + 16 * bytes.len() as u64;
+        prop_assert!(peak_bytes_under::<Order>(&bytes, &memory_limits(0, 16)) <= bound);
     }
 }

@@ -5,11 +5,11 @@
 //!  data = type:1 rest      the type stands there in TYPES, modulo; the rest is its encoding
 //! ```
 //!
-//! The bound is 64 KiB and three times what an element of the type takes per byte of its smallest
-//! encoding: a vector grows ahead twice as large, and both blocks are there while it is moved. An
-//! element of eight bytes that is encoded in one costs 24, three words of an empty string 72.
+//! The bound is that of the limits: what decoding allocates, at its peak, is 64 KiB and 16 times
+//! the input under limits that say so, and what the default limits say under those. A block that
+//! grows is moved: while it is, the old one and the new one both count.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, LinkedList, VecDeque};
 
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Serialize};
@@ -19,56 +19,67 @@ type Body = fn(&[u8]);
 
 /// Every type, by its schema text where the golden vectors have it, and what decodes it.
 pub(crate) const TYPES: &[(&str, Body)] = &[
-    ("bool", check::<bool, 8>),
-    ("u8", check::<u8, 8>),
-    ("i8", check::<i8, 8>),
-    ("u16", check::<u16, 8>),
-    ("i16", check::<i16, 8>),
-    ("u32", check::<u32, 8>),
-    ("i32", check::<i32, 8>),
-    ("u64", check::<u64, 8>),
-    ("i64", check::<i64, 8>),
-    ("u128", check::<u128, 8>),
-    ("i128", check::<i128, 8>),
-    ("f32", check::<f32, 8>),
-    ("f64", check::<f64, 8>),
-    ("char", check::<char, 8>),
-    ("str", check::<String, 8>),
-    ("bytes", check::<Bytes, 8>),
-    ("unit", check::<(), 8>),
-    ("?u32", check::<Option<u32>, 8>),
-    ("[u16]", check::<Vec<u16>, 8>),
-    ("[?bool]", check::<Vec<Option<bool>>, 8>),
-    ("[unit]", check::<Vec<()>, 8>),
-    ("[[unit]]", check::<Vec<Vec<()>>, 24>),
-    ("{str:u32}", check::<BTreeMap<String, u32>, 24>),
-    ("(u8,str)", check::<(u8, String), 8>),
-    ("(u16)", check::<(u16,), 8>),
-    ("[u8;4]", check::<[u8; 4], 8>),
-    ("[u16;0]", check::<[u16; 0], 8>),
-    ("struct{id:u64,name:str,tags:[u16],note:?u32}", check::<Named, 8>),
-    ("struct(u32)", check::<Newtype, 8>),
-    ("struct(u8,str)", check::<Pair, 8>),
-    ("struct{}", check::<NoFields, 8>),
-    ("struct()", check::<NoParts, 8>),
-    ("enum{0:Unit,1:New(u32),2:Tup(u8,str),3:Str{x:i32,y:i32}}", check::<Shapes, 8>),
-    ("enum{0:Ok(u8),1:Err(str)}", check::<Result<u8, String>, 8>),
-    ("struct{secs:u64,nanos:u32}", check_normalized::<std::time::Duration, 8>),
-    ("struct{value:u8,next:?^0}", check::<Chain, 24>),
-    ("enum{0:Leaf,1:Node([^0])}", check::<Bush, 24>),
-    ("struct{next:?^0}", check::<List, 8>),
-    ("struct{from:u64,to:u64,cents:u64,memo:str}", check::<Transfer, 8>),
-    ("enum{}", check::<Never, 8>),
-    ("tree", check::<Tree, 32>),
-    ("[tree]", check::<Vec<Tree>, 32>),
-    ("order", check::<Order, 32>),
-    ("[u64]", check::<Vec<u64>, 8>),
-    ("?[?u32]", check::<Option<Vec<Option<u32>>>, 8>),
-    ("[str]", check::<Vec<String>, 24>),
-    ("[bytes]", check::<Vec<Vec<u8>>, 24>),
-    ("[[bytes]]", check::<Vec<Vec<Vec<u8>>>, 24>),
-    ("{str:u64}", check::<HashMap<String, u64>, 24>),
-    ("[u128]", check::<Vec<u128>, 16>),
+    ("bool", check::<bool>),
+    ("u8", check::<u8>),
+    ("i8", check::<i8>),
+    ("u16", check::<u16>),
+    ("i16", check::<i16>),
+    ("u32", check::<u32>),
+    ("i32", check::<i32>),
+    ("u64", check::<u64>),
+    ("i64", check::<i64>),
+    ("u128", check::<u128>),
+    ("i128", check::<i128>),
+    ("f32", check::<f32>),
+    ("f64", check::<f64>),
+    ("char", check::<char>),
+    ("str", check::<String>),
+    ("bytes", check::<Bytes>),
+    ("unit", check::<()>),
+    ("?u32", check::<Option<u32>>),
+    ("[u16]", check::<Vec<u16>>),
+    ("[?bool]", check::<Vec<Option<bool>>>),
+    ("[unit]", check::<Vec<()>>),
+    ("[[unit]]", check::<Vec<Vec<()>>>),
+    ("{str:u32}", check::<BTreeMap<String, u32>>),
+    ("(u8,str)", check::<(u8, String)>),
+    ("(u16)", check::<(u16,)>),
+    ("[u8;4]", check::<[u8; 4]>),
+    ("[u16;0]", check::<[u16; 0]>),
+    ("struct{id:u64,name:str,tags:[u16],note:?u32}", check::<Named>),
+    ("struct(u32)", check::<Newtype>),
+    ("struct(u8,str)", check::<Pair>),
+    ("struct{}", check::<NoFields>),
+    ("struct()", check::<NoParts>),
+    ("enum{0:Unit,1:New(u32),2:Tup(u8,str),3:Str{x:i32,y:i32}}", check::<Shapes>),
+    ("enum{0:Ok(u8),1:Err(str)}", check::<Result<u8, String>>),
+    ("struct{secs:u64,nanos:u32}", check_normalized::<std::time::Duration>),
+    ("struct{value:u8,next:?^0}", check::<Chain>),
+    ("enum{0:Leaf,1:Node([^0])}", check::<Bush>),
+    ("struct{next:?^0}", check::<List>),
+    ("struct{from:u64,to:u64,cents:u64,memo:str}", check::<Transfer>),
+    ("enum{}", check::<Never>),
+    ("tree", check::<Tree>),
+    ("[tree]", check::<Vec<Tree>>),
+    ("order", check::<Order>),
+    ("[u64]", check::<Vec<u64>>),
+    ("?[?u32]", check::<Option<Vec<Option<u32>>>>),
+    ("[str]", check::<Vec<String>>),
+    ("[bytes]", check::<Vec<Vec<u8>>>),
+    ("[[bytes]]", check::<Vec<Vec<Vec<u8>>>>),
+    ("{str:u64}", check::<HashMap<String, u64>>),
+    ("[u128]", check::<Vec<u128>>),
+    ("{u8}", check::<BTreeSet<u8>>),
+    ("{u128}", check::<HashSet<u128>>),
+    ("{str}", check::<BTreeSet<String>>),
+    ("{u16:[u8]}", check::<BTreeMap<u16, Vec<u8>>>),
+    ("{u64:u64}", check::<HashMap<u64, u64>>),
+    ("deque", check::<VecDeque<u16>>),
+    ("units", check::<LinkedList<()>>),
+    ("list", check::<LinkedList<u32>>),
+    ("boxes", check::<Vec<Box<[u64; 3]>>>),
+    ("[list]", check::<Vec<List>>),
+    ("options", check::<Vec<Option<Box<Named>>>>),
 ];
 
 /// The body of the target.
@@ -78,36 +89,36 @@ pub(crate) fn run(data: &[u8]) {
     }
 }
 
-/// Decodes the bytes as a `T` whose elements take `PER_BYTE` bytes for one encoded byte, at most.
-fn check<T: Serialize + DeserializeOwned + PartialEq, const PER_BYTE: usize>(bytes: &[u8]) {
-    if let Some(encoded) = check_normalized_len::<T, PER_BYTE>(bytes) {
+/// Decodes the bytes as a `T`.
+fn check<T: Serialize + DeserializeOwned + PartialEq>(bytes: &[u8]) {
+    if let Some(encoded) = check_normalized_len::<T>(bytes) {
         assert!(encoded <= bytes.len(), "the shortest form is what we write");
     }
 }
 
 /// The same for a type whose own `Deserialize` changes what it reads: a duration carries
 /// nanoseconds beyond a second over, and may be longer then.
-fn check_normalized<T: Serialize + DeserializeOwned + PartialEq, const PER_BYTE: usize>(
-    bytes: &[u8],
-) {
-    check_normalized_len::<T, PER_BYTE>(bytes);
+fn check_normalized<T: Serialize + DeserializeOwned + PartialEq>(bytes: &[u8]) {
+    check_normalized_len::<T>(bytes);
 }
 
 /// The length of the value encoded again, if the bytes are one.
-fn check_normalized_len<T: Serialize + DeserializeOwned + PartialEq, const PER_BYTE: usize>(
+fn check_normalized_len<T: Serialize + DeserializeOwned + PartialEq>(
     bytes: &[u8],
 ) -> Option<usize> {
     let mut limits = DecodeLimits::default();
     // Elements of no bytes take time, which a fuzzer has better uses for.
     limits.elements_max = 1 << 16;
-    let mut decoded = None;
-    let cost = allocation_counter::measure(|| {
-        decoded = Some(Codec::BINCODE.decode::<T>(bytes, &limits));
-    });
-    let bound = (64 << 10) + 3 * PER_BYTE * bytes.len();
-    let name = std::any::type_name::<T>();
-    assert!(cost.bytes_max <= bound as u64, "{name}: {} for {}", cost.bytes_max, bytes.len());
-    let value = match decoded.expect("it was decoded above") {
+    let decoded = decode_bounded::<T>(bytes, &limits, 1 << 20);
+    let mut tight = limits;
+    tight.memory_base_bytes = (64 << 10) - UNCHARGED_BYTES;
+    tight.memory_factor = 16;
+    check_tight(bytes, &tight, 64 << 10, &decoded);
+    // Short inputs come to this limit too.
+    tight.memory_base_bytes = 0;
+    check_tight(bytes, &tight, UNCHARGED_BYTES, &decoded);
+
+    let value = match decoded {
         Ok(value) => value,
         Err(error) => {
             explained(&error, bytes);
@@ -115,16 +126,64 @@ fn check_normalized_len<T: Serialize + DeserializeOwned + PartialEq, const PER_B
         }
     };
 
+    let name = std::any::type_name::<T>();
     let plain = bincode::serde::decode_from_slice::<T, _>(bytes, bincode::config::standard());
     let (plain, used) = plain.expect("plain bincode decodes what we decode");
     assert_eq!(used, bytes.len());
     let encoded = encode(&value);
     assert!(plain == value || encode(&plain) == encoded, "{name}: plain bincode differs");
-    let again: T = Codec::BINCODE.decode(&encoded, &limits).expect("what we encode we decode");
+    // The shortest form is shorter than what came, and the limit follows the length.
+    let mut loose = limits;
+    loose.memory_base_bytes = u64::MAX;
+    let again: T = Codec::BINCODE.decode(&encoded, &loose).expect("what we encode we decode");
     // NaN differs from itself, and a map of another seed has another order.
     assert!(again == value || encode(&again) == encoded, "{name}: another value came back");
     Some(encoded.len())
 }
+
+/// Tighter limits of memory refuse for want of memory or not at all.
+fn check_tight<T: Serialize + DeserializeOwned + PartialEq>(
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    base_bytes: u64,
+    decoded: &Result<T, DecodeError>,
+) {
+    let name = std::any::type_name::<T>();
+    match (decode_bounded::<T>(bytes, limits, base_bytes), decoded) {
+        (Err(DecodeError::Memory { seen_bytes, limit_bytes }), _) => {
+            assert!(seen_bytes > limit_bytes, "{name}");
+        }
+        (Ok(value), Ok(other)) => {
+            assert!(value == *other || encode(&value) == encode(other), "{name}: another value");
+        }
+        (Err(error), Err(other)) => assert_eq!(error, *other, "{name}"),
+        (Ok(_), Err(error)) => panic!("{name}: only the looser limits refuse: {error}"),
+        (Err(error), Ok(_)) => panic!("{name}: only the tighter limits refuse: {error}"),
+    }
+}
+
+/// Decodes, and checks that no more was allocated at any time than the base and the factor say.
+fn decode_bounded<T: DeserializeOwned>(
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    base_bytes: u64,
+) -> Result<T, DecodeError> {
+    let mut decoded = None;
+    let cost = allocation_counter::measure(|| {
+        decoded = Some(Codec::BINCODE.decode::<T>(bytes, limits));
+    });
+    let bound = base_bytes + u64::from(limits.memory_factor) * bytes.len() as u64;
+    let name = std::any::type_name::<T>();
+    assert!(cost.bytes_max <= bound, "{name}: {} of {bound} bytes", cost.bytes_max);
+    decoded.expect("it was decoded above")
+}
+
+/// What a decoding may allocate before it is charged, or without: what a collection reserves before
+/// it is known how large its elements are (16 elements, which are 32 buckets), and an error's text.
+const UNCHARGED_BYTES: u64 = 32 * (ELEMENT_BYTES_MAX + 1) + 256;
+
+/// No element of a collection in [`TYPES`] is larger.
+const ELEMENT_BYTES_MAX: u64 = 64;
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut out = vec![7];
@@ -144,6 +203,10 @@ fn explained(error: &DecodeError, bytes: &[u8]) {
             assert!(*missing_bytes > 0 && *len_bytes == bytes.len());
         }
         DecodeError::Elements { seen, limit } => assert!(seen > limit),
+        DecodeError::Memory { seen_bytes, limit_bytes } => {
+            assert!(seen_bytes > limit_bytes);
+            assert_eq!(*limit_bytes, (1 << 20) + 64 * bytes.len() as u64);
+        }
         _ => {}
     }
 }

@@ -46,7 +46,7 @@ impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Root<'_, T> {
 
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        T::deserialize(Limited::new(deserializer, self.budget))
+        T::deserialize(Limited::root::<T>(deserializer, self.budget))
     }
 }
 

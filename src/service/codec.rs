@@ -104,7 +104,7 @@ impl Codec {
         bytes: &[u8],
         limits: &DecodeLimits,
     ) -> Result<T, DecodeError> {
-        let budget = Budget::new(limits);
+        let budget = Budget::new(limits, bytes.len());
         let decoded = match &self.0 {
             #[cfg(feature = "bincode")]
             Kind::Bincode => bincode_format::decode(bytes, &budget),
@@ -150,7 +150,8 @@ enum Kind {
 /// An encoding of the user's own, for [`Codec::custom`].
 ///
 /// An implementation checks the length of a string or byte buffer against the bytes it has before
-/// it allocates. Depth, numbers of elements and reserved room are checked for it.
+/// it allocates. Depth, numbers of elements, reserved room and the memory of the value are checked
+/// for it; memory of its own is not.
 pub trait CustomCodec: Send + Sync {
     /// The number on the wire, 128 to 255.
     fn id(&self) -> u8;
@@ -264,6 +265,15 @@ pub enum DecodeError {
         /// What the type's `Deserialize` or the codec says.
         message: String,
     },
+    /// The value takes too much memory for the length of its bytes.
+    #[error("{seen_bytes} bytes of memory, more than {limit_bytes}")]
+    Memory {
+        /// Memory so far, and that which was about to be taken.
+        seen_bytes: u64,
+        /// [`DecodeLimits::memory_base_bytes`], and [`DecodeLimits::memory_factor`] times the bytes
+        /// there are.
+        limit_bytes: u64,
+    },
     /// A number, or a string of the declared length, needs more bytes than there are.
     #[error("at least {missing_bytes} more bytes are needed than the {len_bytes} there are")]
     Truncated {
@@ -315,7 +325,7 @@ fn decode_custom<T: DeserializeOwned>(
     let mut value = None;
     let used_bytes = codec
         .decode(bytes, &mut |deserializer| {
-            value = Some(T::deserialize(Limited::new(deserializer, budget))?);
+            value = Some(T::deserialize(Limited::root::<T>(deserializer, budget))?);
             Ok(())
         })
         .map_err(|message| DecodeError::Malformed { message })?;
@@ -463,6 +473,16 @@ mod tests {
             json().decode::<Vec<u8>>(b"[1,2,3,4]", &limits),
             Err(DecodeError::Elements { seen: 4, limit: 3 })
         );
+
+        // JSON declares no length: room for 4, then for 8 beside it.
+        limits = DecodeLimits { memory_base_bytes: 95, memory_factor: 0, ..limits };
+        assert_eq!(json().decode::<Vec<u64>>(b"[1,2,3]", &limits), Ok(vec![1, 2, 3]));
+        limits.elements_max = 5;
+        assert_eq!(
+            json().decode::<Vec<u64>>(b"[1,2,3,4,5]", &limits),
+            Err(DecodeError::Memory { seen_bytes: 96, limit_bytes: 95 })
+        );
+        limits = DecodeLimits::default();
 
         let mut deep = nest_end();
         for _ in 0..40 {

@@ -344,6 +344,28 @@ fn payload_seeds() -> Vec<Seed> {
             ));
         }
     }
+    seeds.extend(grown_seeds());
+    seeds
+}
+
+/// Collections whose elements take much more memory than bytes: to the limit of memory and past it.
+fn grown_seeds() -> Vec<Seed> {
+    let empty = ["[str]", "[[bytes]]", "{str}", "units", "boxes", "[list]", "?[?u32]"];
+    let distinct = ["{u8}", "{u128}", "{u16:[u8]}", "{u64:u64}", "deque", "list", "[u128]"];
+    let mut seeds = Vec::new();
+    for (at, (name, _)) in payload::TYPES.iter().enumerate() {
+        let filler: fn(u8) -> [u8; 2] = match name {
+            name if empty.contains(name) => |_| [0, 0],
+            name if distinct.contains(name) => |number| [number, number],
+            _ => continue,
+        };
+        let selector = u8::try_from(at).expect("less than 256 types");
+        // An option with a value, if it is one; 600 elements, in the short form of bincode.
+        let declared = if name.starts_with('?') { &[1, 251][..] } else { &[251] };
+        let mut input = [&[selector], declared, &600_u16.to_le_bytes()].concat();
+        input.extend((0..=250).cycle().take(600).flat_map(filler));
+        seeds.push(("payload", format!("grown_{at:02}"), input));
+    }
     seeds
 }
 

@@ -1,7 +1,7 @@
 //! The limits of one decoding, and what is left of them while it runs.
 //!
 //! Invariants: a limit that was broken stays known, whatever becomes of the error that told of it;
-//! an element is counted before it is decoded.
+//! an element is counted before it is decoded, memory before it is taken.
 //! Why cells: every wrapper of one decoding shares the budget, several of them at a time.
 
 use std::cell::Cell;
@@ -23,11 +23,38 @@ pub struct DecodeLimits {
     /// Unit: elements. Default: 1048576. Too low: long lists are refused; too high: a few bytes
     /// that declare many empty elements cost time and memory.
     pub elements_max: u64,
+    /// Memory that any payload may take, however short: decoding allocates this much and
+    /// `memory_factor` for each byte of the payload, at most.
+    ///
+    /// Counted are strings, collections as those of `std` grow, both blocks while one is moved, and
+    /// boxed values. Not counted: a box around a number, `char` or `bool` of one word or less; what
+    /// an own `Deserialize` or a custom codec allocates by itself; a second copy in an `Rc`, `Arc`
+    /// or boxed slice; up to 16 elements of each collection whose first one is yet to come.
+    ///
+    /// Unit: bytes. Default: 1 MiB. Too low: short payloads of large types are refused; too high:
+    /// many small hostile requests take that much each.
+    pub memory_base_bytes: u64,
+    /// Memory that each byte of the payload adds to `memory_base_bytes`.
+    ///
+    /// An honest value is larger in memory than on the wire: a missing string is 1 byte there and
+    /// 24 here, and a vector that grows takes three times what it holds while it is moved.
+    ///
+    /// Unit: bytes per byte. Default: 64. Too low: long lists of mostly empty values are refused;
+    /// too high: a hostile payload of 4 MiB takes 4 MiB times this.
+    pub memory_factor: u32,
+}
+
+impl DecodeLimits {
+    /// What a payload of so many bytes may allocate.
+    fn memory_max_bytes(&self, payload_bytes: usize) -> u64 {
+        let follows = u64::from(self.memory_factor).saturating_mul(payload_bytes as u64);
+        self.memory_base_bytes.saturating_add(follows)
+    }
 }
 
 impl Default for DecodeLimits {
     fn default() -> Self {
-        Self { depth_max: 64, elements_max: 1 << 20 }
+        Self { depth_max: 64, elements_max: 1 << 20, memory_base_bytes: 1 << 20, memory_factor: 64 }
     }
 }
 
@@ -37,16 +64,22 @@ pub(crate) struct Budget {
     limits: DecodeLimits,
     depth_left: Cell<u32>,
     elements_left: Cell<u64>,
+    memory_max_bytes: u64,
+    memory_left_bytes: Cell<u64>,
     /// The limit that was broken. The codec's own error type cannot carry it, so it waits here.
     broken: Cell<Option<BrokenLimit>>,
 }
 
 impl Budget {
-    pub(crate) fn new(limits: &DecodeLimits) -> Self {
+    /// For a payload of so many bytes.
+    pub(crate) fn new(limits: &DecodeLimits, payload_bytes: usize) -> Self {
+        let memory_max_bytes = limits.memory_max_bytes(payload_bytes);
         Self {
             limits: *limits,
             depth_left: Cell::new(limits.depth_max),
             elements_left: Cell::new(limits.elements_max),
+            memory_max_bytes,
+            memory_left_bytes: Cell::new(memory_max_bytes),
             broken: Cell::new(None),
         }
     }
@@ -59,7 +92,7 @@ impl Budget {
 
     /// One level down (PL-6); each successful call is followed by [`Budget::leave`].
     #[inline]
-    pub(super) fn enter<E: serde::de::Error>(&self) -> Result<(), E> {
+    pub(super) fn enter(&self) -> Result<(), Broken> {
         match self.depth_left.get().checked_sub(1) {
             Some(left) => {
                 self.depth_left.set(left);
@@ -77,10 +110,7 @@ impl Budget {
     /// Looks at a declared number of elements without taking it for granted: it may be a lie in
     /// either direction, so each element is still counted when it comes.
     #[inline]
-    pub(super) fn check_declared<E: serde::de::Error>(
-        &self,
-        declared: Option<usize>,
-    ) -> Result<(), E> {
+    pub(super) fn check_declared(&self, declared: Option<usize>) -> Result<(), Broken> {
         let declared = declared.map_or(0, |elements| elements as u64);
         if declared > self.elements_left.get() {
             return Err(self.refuse(BrokenLimit::Elements { seen: self.seen(declared) }));
@@ -90,7 +120,7 @@ impl Budget {
 
     /// Counts one element, before it is decoded (PL-5).
     #[inline]
-    pub(super) fn count_element<E: serde::de::Error>(&self) -> Result<(), E> {
+    pub(super) fn count_element(&self) -> Result<(), Broken> {
         match self.elements_left.get().checked_sub(1) {
             Some(left) => {
                 self.elements_left.set(left);
@@ -100,14 +130,54 @@ impl Budget {
         }
     }
 
+    /// Charges memory, before it is taken (PL-8).
+    #[inline]
+    pub(super) fn take_memory(&self, bytes: u64) -> Result<(), Broken> {
+        match self.memory_left_bytes.get().checked_sub(bytes) {
+            Some(left_bytes) => {
+                self.memory_left_bytes.set(left_bytes);
+                Ok(())
+            }
+            None => Err(self.refuse_memory(bytes)),
+        }
+    }
+
+    /// Gives back what was charged and is free again.
+    #[inline]
+    pub(super) fn free_memory(&self, bytes: u64) {
+        self.memory_left_bytes.set(self.memory_left_bytes.get() + bytes);
+    }
+
+    #[cold]
+    fn refuse_memory(&self, bytes: u64) -> Broken {
+        let taken_bytes = self.memory_max_bytes - self.memory_left_bytes.get();
+        let seen_bytes = taken_bytes.saturating_add(bytes);
+        self.refuse(BrokenLimit::Memory { seen_bytes, limit_bytes: self.memory_max_bytes })
+    }
+
     /// Elements so far, and `more` that were about to come.
     fn seen(&self, more: u64) -> u64 {
         (self.limits.elements_max - self.elements_left.get()).saturating_add(more)
     }
 
     #[cold]
-    fn refuse<E: serde::de::Error>(&self, broken: BrokenLimit) -> E {
+    fn refuse(&self, broken: BrokenLimit) -> Broken {
         self.broken.set(Some(broken));
+        Broken
+    }
+}
+
+/// A limit was broken; the budget knows which.
+///
+/// Of no size, so that the checks stay small: a codec's own error type is large, and many checks
+/// may follow each other before one is made.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+impl Broken {
+    /// The error for the codec to hand on.
+    #[cold]
+    pub(super) fn error<E: serde::de::Error>(self) -> E {
         E::custom("a decode limit was exceeded")
     }
 }
@@ -117,6 +187,7 @@ impl Budget {
 pub(crate) enum BrokenLimit {
     Depth,
     Elements { seen: u64 },
+    Memory { seen_bytes: u64, limit_bytes: u64 },
 }
 
 impl BrokenLimit {
@@ -126,29 +197,9 @@ impl BrokenLimit {
         match self {
             Self::Depth => DecodeError::Depth { limit: limits.depth_max },
             Self::Elements { seen } => DecodeError::Elements { seen, limit: limits.elements_max },
+            Self::Memory { seen_bytes, limit_bytes } => {
+                DecodeError::Memory { seen_bytes, limit_bytes }
+            }
         }
     }
-}
-
-/// Whether what a sequence or a map holds counts as elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
-    /// As many as the bytes say.
-    Elements,
-    /// Fields: as many as the type says.
-    Fields,
-}
-
-/// A declared length reserves room for so many elements at most; the rest grows with what arrives.
-///
-/// serde's collections take a declared length at its word up to 1 MiB. The wrapper cannot see how
-/// large an element is before the first one is decoded, so the cap counts elements: 16 of up to
-/// 256 bytes are 4096 bytes. A finished collection has at least as many elements as were reserved,
-/// so only the open ones, one per level, can hold room that the input never fills.
-const RESERVED_ELEMENTS_MAX: usize = 16;
-
-/// The size hint that a collection may see.
-#[inline]
-pub(super) fn capped(hint: Option<usize>) -> Option<usize> {
-    hint.map(|elements| elements.min(RESERVED_ELEMENTS_MAX))
 }

@@ -7,35 +7,69 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::service::limits::budget::{Budget, Content};
+use crate::service::limits::access::{Elements, Entries, Fields};
+use crate::service::limits::budget::{Broken, Budget};
+use crate::service::limits::room::Room;
 
-/// A deserializer, visitor, access or seed of serde that keeps to a [`Budget`].
+/// A deserializer, visitor, enum or variant of serde that keeps to a [`Budget`].
+///
+/// `FIELDS`: whether a sequence or map holds fields, as many as the type says, not the bytes.
 #[derive(Debug)]
-pub(crate) struct Limited<'b, T> {
+pub(crate) struct Limited<'b, T, const FIELDS: bool = false> {
     pub(super) inner: T,
     pub(super) budget: &'b Budget,
-    pub(super) content: Content,
+    /// The size of the place that the value goes to, which is charged already: a variable, a field
+    /// or an element. What does not fit in there is in a block of its own.
+    pub(super) place_bytes: usize,
 }
 
 impl<'b, T> Limited<'b, T> {
+    /// The outermost deserializer, for a `V` that goes to the stack.
     #[inline]
-    pub(crate) fn new(inner: T, budget: &'b Budget) -> Self {
-        Self { inner, budget, content: Content::Elements }
+    pub(crate) fn root<V>(inner: T, budget: &'b Budget) -> Self {
+        Self::new(inner, budget, size_of::<V>())
+    }
+}
+
+impl<'b, T, const FIELDS: bool> Limited<'b, T, FIELDS> {
+    #[inline]
+    pub(super) fn new(inner: T, budget: &'b Budget, place_bytes: usize) -> Self {
+        Self { inner, budget, place_bytes }
+    }
+
+    /// Charges the block of a scalar that its place is too small for.
+    #[inline]
+    fn take_scalar<V>(&self) -> Result<(), Broken> {
+        self.take_box::<V>(size_of::<V>() > self.place_bytes)
+    }
+
+    /// The same for any other value. A place of one word may be a box around a smaller one.
+    #[inline]
+    fn take_composite<V>(&self) -> Result<(), Broken> {
+        let may_be_box = self.place_bytes == size_of::<Box<()>>();
+        self.take_box::<V>(size_of::<V>() > self.place_bytes || may_be_box)
     }
 
     #[inline]
-    pub(super) fn fields(inner: T, budget: &'b Budget) -> Self {
-        Self { inner, budget, content: Content::Fields }
+    fn take_box<V>(&self, is_boxed: bool) -> Result<(), Broken> {
+        if is_boxed { self.budget.take_memory(size_of::<V>() as u64) } else { Ok(()) }
+    }
+
+    /// Charges the copy of a string or of bytes.
+    #[inline]
+    fn take_copy<V>(&self, len_bytes: usize) -> Result<(), Broken> {
+        self.take_scalar::<V>()?;
+        self.budget.take_memory(len_bytes as u64)
     }
 }
 
 macro_rules! forward_deserialize {
-    ($($from:ident => $to:ident $wrap:ident;)*) => {$(
+    ($($from:ident => $to:ident;)*) => {$(
         #[inline]
         fn $from<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-            self.inner.$to(Limited::$wrap(visitor, self.budget))
+            self.inner.$to(Limited::<_>::new(visitor, self.budget, self.place_bytes))
         }
     )*};
 }
@@ -44,32 +78,32 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<'_, D> {
     type Error = D::Error;
 
     forward_deserialize! {
-        deserialize_any => deserialize_any new;
-        deserialize_bool => deserialize_bool new;
-        deserialize_i8 => deserialize_i8 new;
-        deserialize_i16 => deserialize_i16 new;
-        deserialize_i32 => deserialize_i32 new;
-        deserialize_i64 => deserialize_i64 new;
-        deserialize_i128 => deserialize_i128 new;
-        deserialize_u8 => deserialize_u8 new;
-        deserialize_u16 => deserialize_u16 new;
-        deserialize_u32 => deserialize_u32 new;
-        deserialize_u64 => deserialize_u64 new;
-        deserialize_u128 => deserialize_u128 new;
-        deserialize_f32 => deserialize_f32 new;
-        deserialize_f64 => deserialize_f64 new;
-        deserialize_char => deserialize_char new;
-        deserialize_str => deserialize_str new;
+        deserialize_any => deserialize_any;
+        deserialize_bool => deserialize_bool;
+        deserialize_i8 => deserialize_i8;
+        deserialize_i16 => deserialize_i16;
+        deserialize_i32 => deserialize_i32;
+        deserialize_i64 => deserialize_i64;
+        deserialize_i128 => deserialize_i128;
+        deserialize_u8 => deserialize_u8;
+        deserialize_u16 => deserialize_u16;
+        deserialize_u32 => deserialize_u32;
+        deserialize_u64 => deserialize_u64;
+        deserialize_u128 => deserialize_u128;
+        deserialize_f32 => deserialize_f32;
+        deserialize_f64 => deserialize_f64;
+        deserialize_char => deserialize_char;
+        deserialize_str => deserialize_str;
         // Owned turns into borrowed: bincode allocates a declared length before it has the bytes.
-        deserialize_string => deserialize_str new;
-        deserialize_bytes => deserialize_bytes new;
-        deserialize_byte_buf => deserialize_bytes new;
-        deserialize_option => deserialize_option new;
-        deserialize_unit => deserialize_unit new;
-        deserialize_seq => deserialize_seq new;
-        deserialize_map => deserialize_map new;
-        deserialize_identifier => deserialize_identifier new;
-        deserialize_ignored_any => deserialize_ignored_any new;
+        deserialize_string => deserialize_str;
+        deserialize_bytes => deserialize_bytes;
+        deserialize_byte_buf => deserialize_bytes;
+        deserialize_option => deserialize_option;
+        deserialize_unit => deserialize_unit;
+        deserialize_seq => deserialize_seq;
+        deserialize_map => deserialize_map;
+        deserialize_identifier => deserialize_identifier;
+        deserialize_ignored_any => deserialize_ignored_any;
     }
 
     #[inline]
@@ -78,7 +112,10 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<'_, D> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_unit_struct(name, Limited::new(visitor, self.budget))
+        self.inner.deserialize_unit_struct(
+            name,
+            Limited::<_>::new(visitor, self.budget, self.place_bytes),
+        )
     }
 
     #[inline]
@@ -87,7 +124,10 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<'_, D> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_newtype_struct(name, Limited::fields(visitor, self.budget))
+        self.inner.deserialize_newtype_struct(
+            name,
+            Limited::<_, true>::new(visitor, self.budget, self.place_bytes),
+        )
     }
 
     #[inline]
@@ -96,7 +136,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<'_, D> {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_tuple(len, Limited::fields(visitor, self.budget))
+        self.inner
+            .deserialize_tuple(len, Limited::<_, true>::new(visitor, self.budget, self.place_bytes))
     }
 
     #[inline]
@@ -106,7 +147,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<'_, D> {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_tuple_struct(name, len, Limited::fields(visitor, self.budget))
+        self.inner.deserialize_tuple_struct(
+            name,
+            len,
+            Limited::<_, true>::new(visitor, self.budget, self.place_bytes),
+        )
     }
 
     #[inline]
@@ -116,7 +161,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<'_, D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_struct(name, fields, Limited::fields(visitor, self.budget))
+        self.inner.deserialize_struct(
+            name,
+            fields,
+            Limited::<_, true>::new(visitor, self.budget, self.place_bytes),
+        )
     }
 
     #[inline]
@@ -126,7 +175,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<'_, D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_enum(name, variants, Limited::new(visitor, self.budget))
+        self.inner.deserialize_enum(
+            name,
+            variants,
+            Limited::<_>::new(visitor, self.budget, self.place_bytes),
+        )
     }
 
     #[inline]
@@ -136,15 +189,17 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<'_, D> {
 }
 
 macro_rules! forward_visit {
-    ($($visit:ident $value:ty;)*) => {$(
+    ($($visit:ident $value:ty, |$this:ident, $given:ident| $take:expr;)*) => {$(
         #[inline]
-        fn $visit<E: Error>(self, value: $value) -> Result<V::Value, E> {
-            self.inner.$visit(value)
+        fn $visit<E: Error>(self, $given: $value) -> Result<V::Value, E> {
+            let $this = &self;
+            $take.map_err(Broken::error)?;
+            self.inner.$visit($given)
         }
     )*};
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Limited<'_, V> {
+impl<'de, V: Visitor<'de>, const FIELDS: bool> Visitor<'de> for Limited<'_, V, FIELDS> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,44 +207,45 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Limited<'_, V> {
     }
 
     forward_visit! {
-        visit_bool bool;
-        visit_i8 i8;
-        visit_i16 i16;
-        visit_i32 i32;
-        visit_i64 i64;
-        visit_i128 i128;
-        visit_u8 u8;
-        visit_u16 u16;
-        visit_u32 u32;
-        visit_u64 u64;
-        visit_u128 u128;
-        visit_f32 f32;
-        visit_f64 f64;
-        visit_char char;
-        visit_str &str;
-        visit_borrowed_str &'de str;
-        visit_string String;
-        visit_bytes &[u8];
-        visit_borrowed_bytes &'de [u8];
-        visit_byte_buf Vec<u8>;
+        visit_bool bool, |this, value| this.take_scalar::<V::Value>();
+        visit_i8 i8, |this, value| this.take_scalar::<V::Value>();
+        visit_i16 i16, |this, value| this.take_scalar::<V::Value>();
+        visit_i32 i32, |this, value| this.take_scalar::<V::Value>();
+        visit_i64 i64, |this, value| this.take_scalar::<V::Value>();
+        visit_i128 i128, |this, value| this.take_scalar::<V::Value>();
+        visit_u8 u8, |this, value| this.take_scalar::<V::Value>();
+        visit_u16 u16, |this, value| this.take_scalar::<V::Value>();
+        visit_u32 u32, |this, value| this.take_scalar::<V::Value>();
+        visit_u64 u64, |this, value| this.take_scalar::<V::Value>();
+        visit_u128 u128, |this, value| this.take_scalar::<V::Value>();
+        visit_f32 f32, |this, value| this.take_scalar::<V::Value>();
+        visit_f64 f64, |this, value| this.take_scalar::<V::Value>();
+        visit_char char, |this, value| this.take_scalar::<V::Value>();
+        visit_str &str, |this, value| this.take_copy::<V::Value>(value.len());
+        visit_borrowed_str &'de str, |this, value| this.take_copy::<V::Value>(value.len());
+        visit_string String, |this, value| this.take_copy::<V::Value>(value.len());
+        visit_bytes &[u8], |this, value| this.take_copy::<V::Value>(value.len());
+        visit_borrowed_bytes &'de [u8], |this, value| this.take_copy::<V::Value>(value.len());
+        visit_byte_buf Vec<u8>, |this, value| this.take_copy::<V::Value>(value.len());
     }
 
     #[inline]
     fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.take_composite::<V::Value>().map_err(Broken::error)?;
         self.inner.visit_none()
     }
 
     #[inline]
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.take_composite::<V::Value>().map_err(Broken::error)?;
         self.inner.visit_unit()
     }
 
     #[inline]
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        self.budget.enter()?;
-        let result = self.inner.visit_some(Limited::new(deserializer, self.budget));
-        self.budget.leave();
-        result
+        self.nested(|inner, budget, place_bytes| {
+            inner.visit_some(Limited::<_>::new(deserializer, budget, place_bytes))
+        })
     }
 
     #[inline]
@@ -197,53 +253,55 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Limited<'_, V> {
         self,
         deserializer: D,
     ) -> Result<V::Value, D::Error> {
-        self.budget.enter()?;
-        let result = self.inner.visit_newtype_struct(Limited::new(deserializer, self.budget));
-        self.budget.leave();
-        result
+        self.nested(|inner, budget, place_bytes| {
+            inner.visit_newtype_struct(Limited::<_>::new(deserializer, budget, place_bytes))
+        })
     }
 
     #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        self.budget.enter()?;
-        if self.content == Content::Elements {
-            self.budget.check_declared(access.size_hint())?;
-        }
-        let limited = Limited { inner: access, budget: self.budget, content: self.content };
-        let result = self.inner.visit_seq(limited);
-        self.budget.leave();
-        result
+        self.nested(|inner, budget, _| {
+            if FIELDS {
+                return inner.visit_seq(Fields::new(access, budget));
+            }
+            budget.check_declared(access.size_hint()).map_err(Broken::error)?;
+            inner.visit_seq(Elements::new(access, budget, Room::sequence::<V::Value>()))
+        })
     }
 
     #[inline]
     fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        self.budget.enter()?;
-        if self.content == Content::Elements {
-            self.budget.check_declared(access.size_hint())?;
-        }
-        let limited = Limited { inner: access, budget: self.budget, content: self.content };
-        let result = self.inner.visit_map(limited);
-        self.budget.leave();
-        result
+        self.nested(|inner, budget, _| {
+            if FIELDS {
+                return inner.visit_map(Fields::new(access, budget));
+            }
+            budget.check_declared(access.size_hint()).map_err(Broken::error)?;
+            inner.visit_map(Entries::new(access, budget))
+        })
     }
 
     #[inline]
     fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        self.budget.enter()?;
-        let result = self.inner.visit_enum(Limited::new(access, self.budget));
-        self.budget.leave();
-        result
+        self.nested(|inner, budget, place_bytes| {
+            inner.visit_enum(Limited::<_>::new(access, budget, place_bytes))
+        })
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Limited<'_, S> {
-    type Value = S::Value;
-
+impl<'b, V, const FIELDS: bool> Limited<'b, V, FIELDS> {
+    /// Visits a value that may hold others: one level down, in the place that it takes itself.
     #[inline]
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        if self.content == Content::Elements {
-            self.budget.count_element()?;
-        }
-        self.inner.deserialize(Limited::new(deserializer, self.budget))
+    fn nested<'de, E: Error>(
+        self,
+        visit: impl FnOnce(V, &'b Budget, usize) -> Result<V::Value, E>,
+    ) -> Result<V::Value, E>
+    where
+        V: Visitor<'de>,
+    {
+        let taken = self.take_composite::<V::Value>();
+        taken.and_then(|()| self.budget.enter()).map_err(Broken::error)?;
+        let result = visit(self.inner, self.budget, size_of::<V::Value>());
+        self.budget.leave();
+        result
     }
 }

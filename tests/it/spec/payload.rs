@@ -266,3 +266,21 @@ fn pl_5_pl_6_limits_hold_at_their_edge() {
     let error = decode(&chain(33)).unwrap_err();
     assert!(matches!(error, DecodeError::Depth { limit: 64, .. }), "{error}");
 }
+
+/// The limit of memory at its edge, by the length of the payload: PL-8.
+#[test]
+fn pl_8_memory_follows_the_payload() {
+    let numbers: Vec<u64> = (0..16).collect();
+    let mut bytes = Vec::new();
+    Codec::BINCODE.encode(&numbers, &mut bytes).unwrap();
+    let mut limits = DecodeLimits::default();
+    assert_eq!((limits.memory_base_bytes, limits.memory_factor), (1 << 20, 64));
+
+    // 17 bytes for 16 numbers of 8 bytes.
+    limits.memory_factor = 5;
+    limits.memory_base_bytes = 16 * 8 - 5 * 17;
+    assert_eq!(Codec::BINCODE.decode(&bytes, &limits), Ok(numbers));
+    limits.memory_base_bytes -= 1;
+    let error = Codec::BINCODE.decode::<Vec<u64>>(&bytes, &limits).unwrap_err();
+    assert_eq!(error, DecodeError::Memory { seen_bytes: 128, limit_bytes: 127 });
+}
