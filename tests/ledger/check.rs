@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use super::case::{Case, Nonces};
 use super::load::{Books, Class, Ended, Run, Tried};
 use super::report::{Call, Invariant, Verdict};
+use super::retries::{Budget, Retried, within_budget};
 
 /// How much time is forgiven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +26,23 @@ pub struct Rules {
     pub transit_us: u64,
     /// How long after its deadline a call may still get its outcome (L1).
     pub grace_us: u64,
+    /// What retries cost, if that is to be judged (L5).
+    pub budget: Option<Budget>,
+    /// Whether connections end by drains alone: then no call may be lost (L6).
+    pub only_drains: bool,
 }
 
 impl Rules {
     /// Processes on one machine, possibly with more to do than it has cores.
-    pub const REAL: Self = Self { tolerance_us: 2_000, transit_us: 1_000_000, grace_us: 50_000 };
+    pub const REAL: Self = Self {
+        tolerance_us: 2_000,
+        transit_us: 1_000_000,
+        grace_us: 50_000,
+        budget: None,
+        only_drains: false,
+    };
     /// One virtual clock; set `transit_us` to the longest delay that is simulated.
-    pub const SIMULATED: Self = Self { tolerance_us: 0, transit_us: 0, grace_us: 50_000 };
+    pub const SIMULATED: Self = Self { tolerance_us: 0, transit_us: 0, ..Self::REAL };
 }
 
 /// Judges the logs of real processes.
@@ -77,6 +88,7 @@ fn judge(mut books: Books, rules: &Rules) -> Verdict {
     books.runs.sort_unstable_by_key(|run| (run.call, run.started_at_us, run.nonce));
     count(&books, &mut verdict);
     let nonces = Nonces::of(&books.runs, &mut verdict);
+    let mut retried = Vec::new();
 
     let mut tries = Cursor { rest: &books.tries, call: |attempt| attempt.call };
     let mut ends = Cursor { rest: &books.ends, call: |end| end.call };
@@ -95,8 +107,14 @@ fn judge(mut books: Books, rules: &Rules) -> Verdict {
         }
         let case = Case { books: &books, nonces: &nonces, rules, issue, tries, ends, runs };
         case.judge(&mut verdict);
+        let numbers = runs.iter().map(|run| run.attempt).chain(tries.iter().map(|t| t.attempt));
+        let retries = numbers.max().unwrap_or(0);
+        retried.push(Retried { issue: *issue, retries });
     }
     strays(&mut verdict, tries.rest, ends.rest, runs.rest);
+    if let Some(budget) = &rules.budget {
+        within_budget(budget, retried, &mut verdict);
+    }
     verdict
 }
 

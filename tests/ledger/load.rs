@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, Read as _};
 
-use super::record::{Answer, Disposition, How, Outcome, Start};
+use super::record::{Answer, Disposition, How, Outcome, Rest, Start};
 use super::report::{Call, Invariant, Verdict};
 use super::text::{LINE_BYTES_MAX, Owner, Record};
 
@@ -130,6 +130,10 @@ impl Books {
             (Some(_), Record::Stop { records }) => {
                 return Err(format!("{} records, the log had {records}", log.records));
             }
+            (Some(owner), Record::Rest(rest)) => {
+                log.records += 1;
+                self.take_rest(owner, rest);
+            }
             (Some(Owner::Client(client)), record) => {
                 log.records += 1;
                 self.take_client(client, record)?;
@@ -168,7 +172,10 @@ impl Books {
                 answer: end.answer,
             }),
             Record::Header { .. } => return Err(String::from("a second header")),
-            Record::Start { .. } | Record::Finish { .. } | Record::Stop { .. } => {
+            Record::Start { .. }
+            | Record::Finish { .. }
+            | Record::Rest(_)
+            | Record::Stop { .. } => {
                 return Err(String::from("a server's record in a client's log"));
             }
         }
@@ -194,11 +201,29 @@ impl Books {
                 }),
             },
             Record::Header { .. } => return Err(String::from("a second header")),
-            Record::Issue(_) | Record::Attempt(_) | Record::End(_) | Record::Stop { .. } => {
+            Record::Issue(_)
+            | Record::Attempt(_)
+            | Record::End(_)
+            | Record::Rest(_)
+            | Record::Stop { .. } => {
                 return Err(String::from("a client's record in a server's log"));
             }
         }
         Ok(())
+    }
+
+    /// L9
+    fn take_rest(&mut self, owner: Owner, rest: Rest) {
+        if rest != Rest::default() {
+            let Rest { calls, bytes, tasks } = rest;
+            let who = match owner {
+                Owner::Client(id) => format!("client {id}"),
+                Owner::Server(id) => format!("server {id}"),
+            };
+            self.verdict.report(Invariant::L9, None, || {
+                format!("{who} is left with {calls} calls, {bytes} bytes, {tasks} tasks")
+            });
+        }
     }
 
     fn run(&mut self, nonce: u64, instance: u64, start: Start<'_>) -> Run {

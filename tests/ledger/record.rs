@@ -84,6 +84,17 @@ pub struct Start<'a> {
     pub deadline_at_us: u64,
 }
 
+/// What a client or a server holds when nothing goes on any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// Calls that are pending, and callers that wait.
+    pub calls: u64,
+    /// Bytes that wait to be written, or count as in flight.
+    pub bytes: u64,
+    /// Tasks, after everything was closed.
+    pub tasks: u64,
+}
+
 /// The classes of final outcomes. Names are words: other characters are written as `_`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome<'a> {

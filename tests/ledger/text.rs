@@ -8,6 +8,7 @@
 //! end SEQ OUTCOME DISPOSITION ENDED -             no answer came
 //! start NONCE CLIENT SEQ ATTEMPT METHOD VERSION STARTED DEADLINE
 //! finish NONCE ok|err|panic|dropped AT
+//! rest CALLS BYTES TASKS                          what was left when all was over
 //! stop RECORDS                                    the last line, when closed in good order
 //! ```
 //!
@@ -16,7 +17,7 @@
 
 use std::io::Write as _;
 
-use super::record::{Answer, Attempt, Disposition, End, How, Issue, Outcome, Start};
+use super::record::{Answer, Attempt, Disposition, End, How, Issue, Outcome, Rest, Start};
 
 /// Whose log it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,7 @@ pub(super) enum Record<'a> {
     End(End<'a>),
     Start { nonce: u64, start: Start<'a> },
     Finish { nonce: u64, how: How, at_us: u64 },
+    Rest(Rest),
     Stop { records: u64 },
 }
 
@@ -82,6 +84,11 @@ impl<'a> Record<'a> {
                 how: words.how()?,
                 at_us: words.number("at")?,
             },
+            "rest" => Self::Rest(Rest {
+                calls: words.number("calls")?,
+                bytes: words.number("bytes")?,
+                tasks: words.number("tasks")?,
+            }),
             "stop" => Self::Stop { records: words.number("records")? },
             other => return Err(format!("{other:?} is no record")),
         };
@@ -126,6 +133,9 @@ impl<'a> Record<'a> {
             }
             Self::Finish { nonce, how, at_us } => {
                 put(line, format_args!("finish {nonce} {} {at_us}", how.as_str()));
+            }
+            Self::Rest(Rest { calls, bytes, tasks }) => {
+                put(line, format_args!("rest {calls} {bytes} {tasks}"));
             }
             Self::Stop { records } => put(line, format_args!("stop {records}")),
         }
