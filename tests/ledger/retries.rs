@@ -57,8 +57,8 @@ fn one_client(budget: &Budget, calls: &[Retried], verdict: &mut Verdict) {
         let from_us = call.issue.issued_at_us;
         let window = &calls[first..below(from_us + span_us)];
         let retries: u64 = window.iter().map(|call| u64::from(call.retries)).sum();
-        let paying = below(from_us + budget.window_us + 1)
-            - below(from_us.saturating_sub(budget.window_us));
+        let paying =
+            below(from_us + budget.window_us + 1) - below(from_us.saturating_sub(budget.window_us));
         let paying = u64::try_from(paying).expect("a length fits in 64 bits");
         let allowed = budget.reserve + paying * budget.per_mille / 1000;
         if retries > allowed {

@@ -19,7 +19,7 @@ use crate::house::{
     BLOCKING, Complaints, Ending, KINDS, Kind, LOOK, OldOrder, Order, PLAIN, Receipt, SPAWNED,
     STUBBORN, TAG, TURN, tag_of,
 };
-use crate::ledger::{self, Answer, ClientLog, End, Issue, Memory, Outcome};
+use crate::ledger::{self, Answer, ClientLog, End, Issue, Memory, Outcome, Rest};
 use crate::net::Net;
 use crate::random::Random;
 
@@ -209,7 +209,8 @@ impl Client {
             self.executor.note("hung", [self.number, seq, 0], text);
             return None;
         };
-        self.look_at(seq, answer_bytes, result.as_ref());
+        let left_us = (now_us + timeout_us).saturating_sub(self.executor.now_us());
+        self.look_at(seq, (answer_bytes, left_us), result.as_ref());
         self.write_end(seq, result.as_ref());
         result
     }
@@ -235,7 +236,7 @@ impl Client {
     }
 
     /// What an outcome must never be, whatever goes wrong outside.
-    fn look_at(&self, seq: u64, answer_bytes: u64, result: Option<&Result>) {
+    fn look_at(&self, seq: u64, (answer_bytes, left_us): (u64, u64), result: Option<&Result>) {
         let wrong = match result {
             None => None,
             Some(Ok(receipt) | Err(CallError::App(receipt))) => {
@@ -243,7 +244,7 @@ impl Client {
                 let is_whole = len == answer_bytes && receipt.pad.iter().all(|b| *b == 0x5a);
                 (!is_whole).then(|| format!("{len} bytes came, {answer_bytes} were asked for"))
             }
-            Some(Err(CallError::Rpc(status))) => self.excuses.missing(status),
+            Some(Err(CallError::Rpc(status))) => self.excuses.missing(status, left_us),
         };
         if let Some(wrong) = wrong {
             self.complaints.add(format!("call {}/{seq}: {wrong}", self.number));
@@ -275,13 +276,10 @@ impl Client {
     }
 
     /// The client's log, when all its calls have ended.
-    pub(crate) fn close(&self) -> Vec<u8> {
+    pub(crate) fn close(&self, rest: Rest) -> Vec<u8> {
+        self.log.rest(rest).expect("it is open");
         self.log.close().expect("it is closed once");
         self.memory.bytes()
-    }
-
-    pub(crate) fn issued(&self) -> u64 {
-        self.issued.load(Ordering::Relaxed)
     }
 }
 

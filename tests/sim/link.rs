@@ -272,8 +272,9 @@ impl Link {
         self.lock().ends[side.index()].reads_from_us = self.executor.now_us() + for_us;
     }
 
-    /// Faults are over. A peer that heard nothing for a while is told that it is not known here.
-    pub(crate) fn heal(&self) {
+    /// Faults are over. Who heard nothing for a while is told that it is not known any more, or
+    /// has to find out by itself.
+    pub(crate) fn heal(&self, tells: bool) {
         let mut wakers = Vec::new();
         let mut state = self.lock();
         state.weather = state.weather.fair();
@@ -296,7 +297,7 @@ impl Link {
         self.set_tick(&mut state);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
-        if is_half_open {
+        if is_half_open && tells {
             self.cut();
         }
     }

@@ -120,8 +120,9 @@ impl Net {
         self.port(port, |port| port.errors = percent);
     }
 
-    /// All is well from now on: nothing is refused, held, lost or slow.
-    pub(crate) fn heal(&self) {
+    /// All is well from now on: nothing is refused, held, lost or slow. A connection whose other
+    /// end is gone stays so, unless its end is told.
+    pub(crate) fn heal(&self, tells: bool) {
         let mut state = self.0.state.lock().unwrap();
         for port in state.ports.values_mut() {
             (port.refuses_until_us, port.swallows_until_us, port.errors) = (0, 0, 0);
@@ -129,7 +130,7 @@ impl Net {
         state.weather = state.weather.fair();
         drop(state);
         for link in self.links() {
-            link.heal();
+            link.heal(tells);
         }
     }
 
