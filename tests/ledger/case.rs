@@ -4,7 +4,7 @@
 //! times relative to the call's issue, so that a person can follow what happened to it.
 
 use super::check::Rules;
-use super::load::{Books, Class, Ended, Issued, Run, Tried};
+use super::load::{Books, Class, Ended, Issued, OnWire, Run, Tried};
 use super::record::{Answer, Disposition, How};
 use super::report::{Call, Invariant, Verdict};
 
@@ -15,6 +15,7 @@ pub(super) struct Case<'a> {
     pub(super) rules: &'a Rules,
     pub(super) issue: &'a Issued,
     pub(super) tries: &'a [Tried],
+    pub(super) sents: &'a [OnWire],
     pub(super) ends: &'a [Ended],
     pub(super) runs: &'a [Run],
 }
@@ -90,6 +91,14 @@ impl Case<'_> {
         if let Some(pair) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
             self.report(verdict, Invariant::L5, || {
                 format!("attempt {} ran twice: {}", pair[0], self.runs_in_words())
+            });
+        }
+        // Where the wire is watched, what runs was seen on it.
+        let is_sent = |number: u32| self.sents.iter().any(|sent| sent.attempt == number);
+        let is_watched = !self.books.sents.is_empty();
+        if let Some(number) = numbers.into_iter().find(|number| is_watched && !is_sent(*number)) {
+            self.report(verdict, Invariant::L5, || {
+                format!("attempt {number} was not sent; {}", self.runs_in_words())
             });
         }
     }

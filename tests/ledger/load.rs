@@ -18,6 +18,7 @@ use super::text::{LINE_BYTES_MAX, Owner, Record};
 pub(super) struct Books {
     pub(super) issues: Vec<Issued>,
     pub(super) tries: Vec<Tried>,
+    pub(super) sents: Vec<OnWire>,
     pub(super) ends: Vec<Ended>,
     pub(super) runs: Vec<Run>,
     pub(super) names: Names,
@@ -45,6 +46,14 @@ pub(super) struct Tried {
     pub(super) outcome: Name,
     pub(super) disposition: Disposition,
     pub(super) class: Class,
+}
+
+/// A request on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OnWire {
+    pub(super) call: Call,
+    pub(super) attempt: u32,
+    pub(super) at_us: u64,
 }
 
 /// A final outcome.
@@ -163,6 +172,11 @@ impl Books {
                 disposition: attempt.disposition,
                 class: Class::of(attempt.outcome),
             }),
+            Record::Sent(sent) => self.sents.push(OnWire {
+                call: Call { client, seq: sent.seq },
+                attempt: sent.attempt,
+                at_us: sent.at_us,
+            }),
             Record::End(end) => self.ends.push(Ended {
                 call: Call { client, seq: end.seq },
                 ended_at_us: end.ended_at_us,
@@ -203,6 +217,7 @@ impl Books {
             Record::Header { .. } => return Err(String::from("a second header")),
             Record::Issue(_)
             | Record::Attempt(_)
+            | Record::Sent(_)
             | Record::End(_)
             | Record::Rest(_)
             | Record::Stop { .. } => {

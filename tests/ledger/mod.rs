@@ -1,7 +1,7 @@
 //! The ledger: what clients and servers write down of every call, and the judge that compares it.
 //!
 //! ```text
-//!   client  issue -> attempt* -> end      one log per client id
+//!   client  issue -> attempt* -> end      one log per client id; `sent` by who watches its wire
 //!   server  start -> finish               one log per server instance
 //!                 \______________________ check() reads them all -> Verdict
 //! ```
@@ -32,7 +32,7 @@ mod text;
 mod writer;
 
 pub use check::{Rules, check, check_bytes, check_with};
-pub use record::{Answer, Attempt, Disposition, End, How, Issue, Outcome, Rest, Start};
+pub use record::{Answer, Attempt, Disposition, End, How, Issue, Outcome, Rest, Sent, Start};
 pub use report::{Call, Invariant, Verdict, Violation};
 pub use retries::Budget;
 pub use writer::{ClientLog, Memory, ServerLog};

@@ -35,6 +35,18 @@ pub struct Attempt<'a> {
     pub disposition: Disposition,
 }
 
+/// A request as it was seen on its way, by somebody who watches the client's connections. Where
+/// some are written, all are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The call.
+    pub seq: u64,
+    /// The attempt's number in it.
+    pub attempt: u32,
+    /// When it had left the client.
+    pub at_us: u64,
+}
+
 /// The final outcome of a call, as its caller saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End<'a> {

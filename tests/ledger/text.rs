@@ -4,6 +4,7 @@
 //! switchback-ledger 1 client|server ID PID        the first line: format version, whose log
 //! issue SEQ METHOD VERSION IDEMPOTENT ISSUED DEADLINE
 //! attempt SEQ N SERVER|- OUTCOME DISPOSITION
+//! sent SEQ N AT
 //! end SEQ OUTCOME DISPOSITION ENDED NONCE CLIENT SEQ INSTANCE VERSION
 //! end SEQ OUTCOME DISPOSITION ENDED -             no answer came
 //! start NONCE CLIENT SEQ ATTEMPT METHOD VERSION STARTED DEADLINE
@@ -17,7 +18,7 @@
 
 use std::io::Write as _;
 
-use super::record::{Answer, Attempt, Disposition, End, How, Issue, Outcome, Rest, Start};
+use super::record::{Answer, Attempt, Disposition, End, How, Issue, Outcome, Rest, Sent, Start};
 
 /// Whose log it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,7 @@ pub(super) enum Record<'a> {
     Header { owner: Owner, pid: u32 },
     Issue(Issue<'a>),
     Attempt(Attempt<'a>),
+    Sent(Sent),
     End(End<'a>),
     Start { nonce: u64, start: Start<'a> },
     Finish { nonce: u64, how: How, at_us: u64 },
@@ -59,6 +61,11 @@ impl<'a> Record<'a> {
                 server: words.number_or_dash("server")?,
                 outcome: words.outcome()?,
                 disposition: words.disposition()?,
+            }),
+            "sent" => Self::Sent(Sent {
+                seq: words.number("seq")?,
+                attempt: words.number("attempt")?,
+                at_us: words.number("at")?,
             }),
             "end" => Self::End(End {
                 seq: words.number("seq")?,
@@ -122,6 +129,9 @@ impl<'a> Record<'a> {
                 }
                 put_outcome(line, attempt.outcome);
                 put(line, format_args!(" {}", attempt.disposition.as_str()));
+            }
+            Self::Sent(Sent { seq, attempt, at_us }) => {
+                put(line, format_args!("sent {seq} {attempt} {at_us}"));
             }
             Self::End(end) => put_end(line, &end),
             Self::Start { nonce, start } => {

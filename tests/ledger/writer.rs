@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::record::{Attempt, End, How, Issue, Rest, Start};
+use super::record::{Attempt, End, How, Issue, Rest, Sent, Start};
 use super::text::{Owner, Record};
 
 /// What one client writes.
@@ -64,6 +64,14 @@ impl ClientLog {
     /// See [`Self::issue`].
     pub fn attempt(&self, attempt: Attempt<'_>) -> io::Result<()> {
         lock(&self.log).put(&Record::Attempt(attempt))
+    }
+
+    /// A request was seen on its way.
+    ///
+    /// # Errors
+    /// See [`Self::issue`].
+    pub fn sent(&self, sent: Sent) -> io::Result<()> {
+        lock(&self.log).put(&Record::Sent(sent))
     }
 
     /// A call has its final outcome.

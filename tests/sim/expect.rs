@@ -91,7 +91,10 @@ pub(crate) fn judge(world: &World, setting: &Setting) -> Verdict {
     for client in world.clients() {
         let tasks = count(world.executor.tasks_of(client.seams.process()));
         let rest = Rest { calls: 0, bytes: 0, tasks };
-        logs.push((format!("client {}", client.number), client.close(rest)));
+        logs.push((
+            format!("client {}", client.number),
+            client.close(world.tap.sent_by(client.number), rest),
+        ));
     }
     let logs: Vec<_> = logs.iter().map(|(name, log)| (name.as_str(), log.as_slice())).collect();
     check_bytes(&logs, &rules(setting)).expect("the simulation writes sound ledgers")

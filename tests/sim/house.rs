@@ -297,7 +297,7 @@ impl Desk {
             format!("call {client}/{seq} on instance {instance}: {} v{version}", kind.name)
         });
         let tag = cx.metadata().get(TAG).map(<[u8]>::to_vec);
-        if tag.is_some_and(|tag| tag != tag_of(client, seq)) {
+        if tag.is_none_or(|tag| tag != tag_of(client, seq)) {
             self.complaints.add(format!("call {client}/{seq} came with another's metadata"));
         }
         if cx.version() != version {

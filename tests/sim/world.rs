@@ -23,6 +23,7 @@ use crate::ledger::Verdict;
 use crate::link::{Side, Weather};
 use crate::net::Net;
 use crate::random::Random;
+use crate::tap::Tap;
 use crate::trace::Trace;
 
 /// Everything in one simulation.
@@ -30,6 +31,7 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) executor: Executor,
     pub(crate) net: Net,
+    pub(crate) tap: Tap,
     pub(crate) complaints: Complaints,
     pub(crate) mix: Mix,
     setting: Setting,
@@ -156,12 +158,15 @@ async fn direct(world: Arc<World>, setting: Setting, mut random: Random) {
 
 impl World {
     fn new(seed: u64, executor: &Executor, setting: &Setting) -> Arc<Self> {
-        let net = Net::new(executor, Random::new(seed, "net"), setting.weather.clone());
+        let (complaints, random) = (Complaints::default(), Random::new(seed, "net"));
+        let tap = Tap::new(&complaints);
+        let net = Net::new(executor, random, setting.weather.clone(), tap.clone());
         Arc::new(Self {
             seed,
             executor: executor.clone(),
             net,
-            complaints: Complaints::default(),
+            tap,
+            complaints,
             mix: setting.mix.clone(),
             setting: setting.clone(),
             houses: Mutex::default(),
