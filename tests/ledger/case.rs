@@ -4,7 +4,7 @@
 //! times relative to the call's issue, so that a person can follow what happened to it.
 
 use super::check::Rules;
-use super::load::{Books, Class, Ended, Issued, Run, Tried};
+use super::load::{Books, Class, Ended, Issued, OnWire, Run, Tried};
 use super::record::{Answer, Disposition, How};
 use super::report::{Call, Invariant, Verdict};
 
@@ -15,6 +15,7 @@ pub(super) struct Case<'a> {
     pub(super) rules: &'a Rules,
     pub(super) issue: &'a Issued,
     pub(super) tries: &'a [Tried],
+    pub(super) sents: &'a [OnWire],
     pub(super) ends: &'a [Ended],
     pub(super) runs: &'a [Run],
 }
@@ -24,7 +25,11 @@ impl Case<'_> {
     pub(super) fn judge(&self, verdict: &mut Verdict) {
         self.outcomes(verdict);
         self.executions(verdict);
+        self.attempts(verdict);
         self.truth(verdict);
+        if self.rules.only_drains {
+            self.drains(verdict);
+        }
         self.times(verdict);
         for end in self.ends {
             self.answer(verdict, end);
@@ -75,6 +80,42 @@ impl Case<'_> {
                 let asked = self.books.names.text(self.issue.method);
                 let ran = self.books.names.text(run.method);
                 format!("it called {asked}, but {ran} ran on server {}", run.instance)
+            });
+        }
+    }
+
+    /// The first half of L5: an attempt is sent once, or again only when it did not run.
+    fn attempts(&self, verdict: &mut Verdict) {
+        let mut numbers: Vec<u32> = self.runs.iter().map(|run| run.attempt).collect();
+        numbers.sort_unstable();
+        if let Some(pair) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
+            self.report(verdict, Invariant::L5, || {
+                format!("attempt {} ran twice: {}", pair[0], self.runs_in_words())
+            });
+        }
+        // Where the wire is watched, what runs was seen on it.
+        let is_sent = |number: u32| self.sents.iter().any(|sent| sent.attempt == number);
+        let is_watched = !self.books.sents.is_empty();
+        if let Some(number) = numbers.into_iter().find(|number| is_watched && !is_sent(*number)) {
+            self.report(verdict, Invariant::L5, || {
+                format!("attempt {number} was not sent; {}", self.runs_in_words())
+            });
+        }
+    }
+
+    /// L6: nobody's connection was cut, so every call that ran has its answer, unless its caller
+    /// did not want it any more.
+    fn drains(&self, verdict: &mut Verdict) {
+        for end in self.ends.iter().filter(|end| end.class == Class::Unknown) {
+            self.report(verdict, Invariant::L6, || {
+                format!("{}; {}", self.end_in_words(end), self.runs_in_words())
+            });
+        }
+        let is_given_up = self.ends.iter().all(|end| end.class == Class::Other);
+        let is_dropped = |run: &Run| run.finish.is_some_and(|(how, _)| how == How::Dropped);
+        if !is_given_up && self.runs.iter().any(is_dropped) {
+            self.report(verdict, Invariant::L6, || {
+                format!("its handler was stopped for no reason; {}", self.runs_in_words())
             });
         }
     }

@@ -13,8 +13,9 @@ use std::io::{self, BufReader};
 use std::path::PathBuf;
 
 use super::case::{Case, Nonces};
-use super::load::{Books, Class, Ended, Run, Tried};
+use super::load::{Books, Class, Ended, OnWire, Run, Tried};
 use super::report::{Call, Invariant, Verdict};
+use super::retries::{Budget, Retried, within_budget};
 
 /// How much time is forgiven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +26,23 @@ pub struct Rules {
     pub transit_us: u64,
     /// How long after its deadline a call may still get its outcome (L1).
     pub grace_us: u64,
+    /// What retries cost, if that is to be judged (L5).
+    pub budget: Option<Budget>,
+    /// Whether connections end by drains alone: then no call may be lost (L6).
+    pub only_drains: bool,
 }
 
 impl Rules {
     /// Processes on one machine, possibly with more to do than it has cores.
-    pub const REAL: Self = Self { tolerance_us: 2_000, transit_us: 1_000_000, grace_us: 50_000 };
+    pub const REAL: Self = Self {
+        tolerance_us: 2_000,
+        transit_us: 1_000_000,
+        grace_us: 50_000,
+        budget: None,
+        only_drains: false,
+    };
     /// One virtual clock; set `transit_us` to the longest delay that is simulated.
-    pub const SIMULATED: Self = Self { tolerance_us: 0, transit_us: 0, grace_us: 50_000 };
+    pub const SIMULATED: Self = Self { tolerance_us: 0, transit_us: 0, ..Self::REAL };
 }
 
 /// Judges the logs of real processes.
@@ -73,38 +84,58 @@ fn judge(mut books: Books, rules: &Rules) -> Verdict {
     let mut verdict = std::mem::take(&mut books.verdict);
     books.issues.sort_unstable_by_key(|issue| (issue.call, issue.issued_at_us));
     books.tries.sort_unstable_by_key(|attempt| (attempt.call, attempt.attempt));
+    books.sents.sort_unstable_by_key(|sent| (sent.call, sent.at_us));
     books.ends.sort_unstable_by_key(|end| (end.call, end.ended_at_us));
     books.runs.sort_unstable_by_key(|run| (run.call, run.started_at_us, run.nonce));
     count(&books, &mut verdict);
     let nonces = Nonces::of(&books.runs, &mut verdict);
+    let mut retried = Vec::new();
 
     let mut tries = Cursor { rest: &books.tries, call: |attempt| attempt.call };
+    let mut sents = Cursor { rest: &books.sents, call: |sent| sent.call };
     let mut ends = Cursor { rest: &books.ends, call: |end| end.call };
     let mut runs = Cursor { rest: &books.runs, call: |run| run.call };
     for same in books.issues.chunk_by(|a, b| a.call == b.call) {
         let issue = &same[0];
         let (stray_tries, tries) = tries.advance(issue.call);
+        let (stray_sents, sents) = sents.advance(issue.call);
         let (stray_ends, ends) = ends.advance(issue.call);
         let (stray_runs, runs) = runs.advance(issue.call);
-        strays(&mut verdict, stray_tries, stray_ends, stray_runs);
+        strays(&mut verdict, (stray_tries, stray_sents), stray_ends, stray_runs);
         if same.len() > 1 {
             let times = same.len();
             verdict.report(Invariant::Log, Some(issue.call), || {
                 format!("the client issued {times} calls under this number")
             });
         }
-        let case = Case { books: &books, nonces: &nonces, rules, issue, tries, ends, runs };
+        let case = Case { books: &books, nonces: &nonces, rules, issue, tries, sents, ends, runs };
         case.judge(&mut verdict);
+        let seen = tries.iter().map(|t| t.attempt).chain(sents.iter().map(|sent| sent.attempt));
+        let retries = seen.chain(runs.iter().map(|run| run.attempt)).max().unwrap_or(0);
+        retried.push(Retried { issue: *issue, retries });
     }
-    strays(&mut verdict, tries.rest, ends.rest, runs.rest);
+    strays(&mut verdict, (tries.rest, sents.rest), ends.rest, runs.rest);
+    if let Some(budget) = &rules.budget {
+        within_budget(budget, retried, &mut verdict);
+    }
     verdict
 }
 
 /// Records of calls that no client issued.
-fn strays(verdict: &mut Verdict, tries: &[Tried], ends: &[Ended], runs: &[Run]) {
+fn strays(
+    verdict: &mut Verdict,
+    (tries, sents): (&[Tried], &[OnWire]),
+    ends: &[Ended],
+    runs: &[Run],
+) {
     for run in runs {
         verdict.report(Invariant::Unissued, Some(run.call), || {
             format!("server {} ran it (nonce {}), nobody issued it", run.instance, run.nonce)
+        });
+    }
+    for sent in sents {
+        verdict.report(Invariant::Unissued, Some(sent.call), || {
+            format!("it was sent at {} us, nobody issued it", sent.at_us)
         });
     }
     for call in ends.iter().map(|end| end.call).chain(tries.iter().map(|attempt| attempt.call)) {

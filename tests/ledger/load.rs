@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, Read as _};
 
-use super::record::{Answer, Disposition, How, Outcome, Start};
+use super::record::{Answer, Disposition, How, Outcome, Rest, Start};
 use super::report::{Call, Invariant, Verdict};
 use super::text::{LINE_BYTES_MAX, Owner, Record};
 
@@ -18,6 +18,7 @@ use super::text::{LINE_BYTES_MAX, Owner, Record};
 pub(super) struct Books {
     pub(super) issues: Vec<Issued>,
     pub(super) tries: Vec<Tried>,
+    pub(super) sents: Vec<OnWire>,
     pub(super) ends: Vec<Ended>,
     pub(super) runs: Vec<Run>,
     pub(super) names: Names,
@@ -45,6 +46,14 @@ pub(super) struct Tried {
     pub(super) outcome: Name,
     pub(super) disposition: Disposition,
     pub(super) class: Class,
+}
+
+/// A request on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OnWire {
+    pub(super) call: Call,
+    pub(super) attempt: u32,
+    pub(super) at_us: u64,
 }
 
 /// A final outcome.
@@ -130,6 +139,10 @@ impl Books {
             (Some(_), Record::Stop { records }) => {
                 return Err(format!("{} records, the log had {records}", log.records));
             }
+            (Some(owner), Record::Rest(rest)) => {
+                log.records += 1;
+                self.take_rest(owner, rest);
+            }
             (Some(Owner::Client(client)), record) => {
                 log.records += 1;
                 self.take_client(client, record)?;
@@ -159,6 +172,11 @@ impl Books {
                 disposition: attempt.disposition,
                 class: Class::of(attempt.outcome),
             }),
+            Record::Sent(sent) => self.sents.push(OnWire {
+                call: Call { client, seq: sent.seq },
+                attempt: sent.attempt,
+                at_us: sent.at_us,
+            }),
             Record::End(end) => self.ends.push(Ended {
                 call: Call { client, seq: end.seq },
                 ended_at_us: end.ended_at_us,
@@ -168,7 +186,10 @@ impl Books {
                 answer: end.answer,
             }),
             Record::Header { .. } => return Err(String::from("a second header")),
-            Record::Start { .. } | Record::Finish { .. } | Record::Stop { .. } => {
+            Record::Start { .. }
+            | Record::Finish { .. }
+            | Record::Rest(_)
+            | Record::Stop { .. } => {
                 return Err(String::from("a server's record in a client's log"));
             }
         }
@@ -194,11 +215,30 @@ impl Books {
                 }),
             },
             Record::Header { .. } => return Err(String::from("a second header")),
-            Record::Issue(_) | Record::Attempt(_) | Record::End(_) | Record::Stop { .. } => {
+            Record::Issue(_)
+            | Record::Attempt(_)
+            | Record::Sent(_)
+            | Record::End(_)
+            | Record::Rest(_)
+            | Record::Stop { .. } => {
                 return Err(String::from("a client's record in a server's log"));
             }
         }
         Ok(())
+    }
+
+    /// L9
+    fn take_rest(&mut self, owner: Owner, rest: Rest) {
+        if rest != Rest::default() {
+            let Rest { calls, bytes, tasks } = rest;
+            let who = match owner {
+                Owner::Client(id) => format!("client {id}"),
+                Owner::Server(id) => format!("server {id}"),
+            };
+            self.verdict.report(Invariant::L9, None, || {
+                format!("{who} is left with {calls} calls, {bytes} bytes, {tasks} tasks")
+            });
+        }
     }
 
     fn run(&mut self, nonce: u64, instance: u64, start: Start<'_>) -> Run {

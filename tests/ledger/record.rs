@@ -35,6 +35,18 @@ pub struct Attempt<'a> {
     pub disposition: Disposition,
 }
 
+/// A request as it was seen on its way, by somebody who watches the client's connections. Where
+/// some are written, all are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The call.
+    pub seq: u64,
+    /// The attempt's number in it.
+    pub attempt: u32,
+    /// When it had left the client.
+    pub at_us: u64,
+}
+
 /// The final outcome of a call, as its caller saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End<'a> {
@@ -82,6 +94,17 @@ pub struct Start<'a> {
     pub started_at_us: u64,
     /// The deadline as the handler sees it.
     pub deadline_at_us: u64,
+}
+
+/// What a client or a server holds when nothing goes on any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// Calls that are pending, and callers that wait.
+    pub calls: u64,
+    /// Bytes that wait to be written, or count as in flight.
+    pub bytes: u64,
+    /// Tasks, after everything was closed.
+    pub tasks: u64,
 }
 
 /// The classes of final outcomes. Names are words: other characters are written as `_`.

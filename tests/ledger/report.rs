@@ -26,8 +26,14 @@ pub enum Invariant {
     L3,
     /// What the client says about execution is true.
     L4,
+    /// Attempts run at most once each, and there are no more of them than allowed.
+    L5,
+    /// A drain loses no call.
+    L6,
     /// Nothing starts after its deadline.
     L7,
+    /// When all is over, nothing is left.
+    L9,
     /// An answer reaches the call that it is for, from the handler that was asked.
     L10,
     /// What runs was asked for.
@@ -144,7 +150,10 @@ impl Invariant {
             Self::L2 => "L2",
             Self::L3 => "L3",
             Self::L4 => "L4",
+            Self::L5 => "L5",
+            Self::L6 => "L6",
             Self::L7 => "L7",
+            Self::L9 => "L9",
             Self::L10 => "L10",
             Self::Unissued => "unissued",
             Self::Clock => "clock",
@@ -158,7 +167,10 @@ impl Invariant {
             Self::L2 => "an answer comes from an execution that finished so",
             Self::L3 => "not idempotent: runs at most once",
             Self::L4 => "what is said about execution is true",
+            Self::L5 => "attempts are few, and each runs at most once",
+            Self::L6 => "a drain loses no call",
             Self::L7 => "nothing starts after its deadline",
+            Self::L9 => "when all is over, nothing is left",
             Self::L10 => "an answer reaches its own call",
             Self::Unissued => "what runs was asked for",
             Self::Clock => "effects come after causes",
@@ -244,12 +256,15 @@ fn quoted(text: &str) -> String {
     json
 }
 
-const INVARIANTS: [Invariant; 9] = [
+const INVARIANTS: [Invariant; 12] = [
     Invariant::L1,
     Invariant::L2,
     Invariant::L3,
     Invariant::L4,
+    Invariant::L5,
+    Invariant::L6,
     Invariant::L7,
+    Invariant::L9,
     Invariant::L10,
     Invariant::Unissued,
     Invariant::Clock,

@@ -4,10 +4,12 @@
 //! switchback-ledger 1 client|server ID PID        the first line: format version, whose log
 //! issue SEQ METHOD VERSION IDEMPOTENT ISSUED DEADLINE
 //! attempt SEQ N SERVER|- OUTCOME DISPOSITION
+//! sent SEQ N AT
 //! end SEQ OUTCOME DISPOSITION ENDED NONCE CLIENT SEQ INSTANCE VERSION
 //! end SEQ OUTCOME DISPOSITION ENDED -             no answer came
 //! start NONCE CLIENT SEQ ATTEMPT METHOD VERSION STARTED DEADLINE
 //! finish NONCE ok|err|panic|dropped AT
+//! rest CALLS BYTES TASKS                          what was left when all was over
 //! stop RECORDS                                    the last line, when closed in good order
 //! ```
 //!
@@ -16,7 +18,7 @@
 
 use std::io::Write as _;
 
-use super::record::{Answer, Attempt, Disposition, End, How, Issue, Outcome, Start};
+use super::record::{Answer, Attempt, Disposition, End, How, Issue, Outcome, Rest, Sent, Start};
 
 /// Whose log it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +33,11 @@ pub(super) enum Record<'a> {
     Header { owner: Owner, pid: u32 },
     Issue(Issue<'a>),
     Attempt(Attempt<'a>),
+    Sent(Sent),
     End(End<'a>),
     Start { nonce: u64, start: Start<'a> },
     Finish { nonce: u64, how: How, at_us: u64 },
+    Rest(Rest),
     Stop { records: u64 },
 }
 
@@ -57,6 +61,11 @@ impl<'a> Record<'a> {
                 server: words.number_or_dash("server")?,
                 outcome: words.outcome()?,
                 disposition: words.disposition()?,
+            }),
+            "sent" => Self::Sent(Sent {
+                seq: words.number("seq")?,
+                attempt: words.number("attempt")?,
+                at_us: words.number("at")?,
             }),
             "end" => Self::End(End {
                 seq: words.number("seq")?,
@@ -82,6 +91,11 @@ impl<'a> Record<'a> {
                 how: words.how()?,
                 at_us: words.number("at")?,
             },
+            "rest" => Self::Rest(Rest {
+                calls: words.number("calls")?,
+                bytes: words.number("bytes")?,
+                tasks: words.number("tasks")?,
+            }),
             "stop" => Self::Stop { records: words.number("records")? },
             other => return Err(format!("{other:?} is no record")),
         };
@@ -116,6 +130,9 @@ impl<'a> Record<'a> {
                 put_outcome(line, attempt.outcome);
                 put(line, format_args!(" {}", attempt.disposition.as_str()));
             }
+            Self::Sent(Sent { seq, attempt, at_us }) => {
+                put(line, format_args!("sent {seq} {attempt} {at_us}"));
+            }
             Self::End(end) => put_end(line, &end),
             Self::Start { nonce, start } => {
                 let (client, seq, attempt) = (start.client, start.seq, start.attempt);
@@ -126,6 +143,9 @@ impl<'a> Record<'a> {
             }
             Self::Finish { nonce, how, at_us } => {
                 put(line, format_args!("finish {nonce} {} {at_us}", how.as_str()));
+            }
+            Self::Rest(Rest { calls, bytes, tasks }) => {
+                put(line, format_args!("rest {calls} {bytes} {tasks}"));
             }
             Self::Stop { records } => put(line, format_args!("stop {records}")),
         }

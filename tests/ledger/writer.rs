@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::record::{Attempt, End, How, Issue, Start};
+use super::record::{Attempt, End, How, Issue, Rest, Sent, Start};
 use super::text::{Owner, Record};
 
 /// What one client writes.
@@ -66,12 +66,28 @@ impl ClientLog {
         lock(&self.log).put(&Record::Attempt(attempt))
     }
 
+    /// A request was seen on its way.
+    ///
+    /// # Errors
+    /// See [`Self::issue`].
+    pub fn sent(&self, sent: Sent) -> io::Result<()> {
+        lock(&self.log).put(&Record::Sent(sent))
+    }
+
     /// A call has its final outcome.
     ///
     /// # Errors
     /// See [`Self::issue`].
     pub fn end(&self, end: End<'_>) -> io::Result<()> {
         lock(&self.log).put(&Record::End(end))
+    }
+
+    /// Everything is over, and this is what is left.
+    ///
+    /// # Errors
+    /// See [`Self::issue`].
+    pub fn rest(&self, rest: Rest) -> io::Result<()> {
+        lock(&self.log).put(&Record::Rest(rest))
     }
 
     /// Hands what was buffered to the operating system.
@@ -136,6 +152,14 @@ impl ServerLog {
     /// If the log cannot be written or was closed.
     pub fn finish(&self, nonce: u64, how: How, at_us: u64) -> io::Result<()> {
         lock(&self.log).0.put(&Record::Finish { nonce, how, at_us })
+    }
+
+    /// Everything is over, and this is what is left.
+    ///
+    /// # Errors
+    /// See [`Self::finish`].
+    pub fn rest(&self, rest: Rest) -> io::Result<()> {
+        lock(&self.log).0.put(&Record::Rest(rest))
     }
 
     /// Ends the log in good order; nothing can be written after it.

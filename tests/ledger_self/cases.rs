@@ -1,7 +1,7 @@
 //! One small ledger by hand, and the smallest ways to break it.
 
-use crate::ledger::Invariant::{self, Clock, L1, L2, L3, L4, L7, L10, Log, Unissued};
-use crate::ledger::{Rules, Verdict, check_bytes};
+use crate::ledger::Invariant::{self, Clock, L1, L2, L3, L4, L5, L6, L7, L9, L10, Log, Unissued};
+use crate::ledger::{Budget, Rules, Verdict, check_bytes};
 
 /// The logs break nothing, and everything in them is counted.
 #[test]
@@ -39,7 +39,8 @@ fn each_broken_invariant_is_named() {
 /// Every invariant is broken in at least two ways above.
 #[test]
 fn no_invariant_is_left_out() {
-    for invariant in [L1, L2, L3, L4, L7, L10, Unissued, Clock, Log] {
+    // L6 is judged only if asked for: below.
+    for invariant in [L1, L2, L3, L4, L5, L7, L9, L10, Unissued, Clock, Log] {
         let ways = BROKEN.iter().filter(|(broken, _)| broken.contains(&invariant)).count();
         assert!(ways >= 2, "{invariant:?} is broken in {ways} ways");
     }
@@ -92,6 +93,58 @@ fn simulated_rules_forgive_nothing() {
     assert_eq!(by(1_100_000, &Rules::SIMULATED), 0);
     assert_eq!(by(1_100_001, &Rules::SIMULATED), 1);
     assert_eq!(by(1_100_001, &Rules::REAL), 0);
+}
+
+/// L6 is judged where nothing but drains ends connections: there nobody's outcome is unknown, and
+/// no handler is stopped whose caller still waits.
+#[test]
+fn a_drain_loses_no_call() {
+    let drains = Rules { only_drains: true, ..Rules::REAL };
+    let by = |client: &str, server: &str, rules: &Rules| judge_by(client, server, rules).count(L6);
+    let unknown = CLIENT.replace("end 5 deadline", "end 5 unknown");
+    let stopped = SERVER.replace("finish 3298534883331 ok", "finish 3298534883331 dropped");
+
+    assert_eq!(by(CLIENT, SERVER, &drains), 0, "call 5 ran out of time, and its handler with it");
+    assert_eq!((by(&unknown, SERVER, &Rules::REAL), by(CLIENT, &stopped, &Rules::REAL)), (0, 0));
+    assert_eq!(by(&unknown, SERVER, &drains), 2, "unknown, and stopped");
+    assert_eq!(by(CLIENT, &stopped, &drains), 1);
+}
+
+/// L5: of retries there are a share of the calls and a reserve in every window, and of attempts so
+/// many. Shown at both limits and one beyond, with the window that moves.
+#[test]
+fn retries_stay_within_their_budget() {
+    let budget = Budget {
+        attempts_max: 3,
+        per_mille: 100,
+        reserve: 2,
+        window_us: 1_000_000,
+        longest_us: 200_000,
+    };
+    // Ten calls every 100 ms, `retried` of which have a second attempt; nothing else of note.
+    let history = |retried: &[u64], attempt: u32| {
+        let mut client = String::new();
+        for seq in 0..10 {
+            let at = 1_000_000 + seq * 100_000;
+            client.push_str(&format!("issue {seq} bank/look 1 1 {at} {}\n", at + 100_000));
+            if retried.contains(&seq) {
+                client.push_str(&format!("attempt {seq} {attempt} - unknown maybe\n"));
+            }
+            client.push_str(&format!("end {seq} deadline maybe {} -\n", at + 100_000));
+        }
+        client
+    };
+    let by = |retried: &[u64], attempt: u32| {
+        let rules = Rules { budget: Some(budget), ..Rules::REAL };
+        judge_by(&history(retried, attempt), "", &rules).count(L5)
+    };
+
+    assert_eq!(by(&[0, 1, 2], 1), 0, "two of the reserve, and one that ten calls pay for");
+    assert_eq!(by(&[0, 1, 2, 3], 1), 1);
+    assert_eq!(by(&[0, 1, 2, 8], 1), 0, "the last one may be of another window");
+    assert_eq!(by(&[0, 1, 2, 7], 1), 1);
+    assert_eq!(by(&[4], 2), 0);
+    assert_eq!(by(&[4], 3), 1, "attempts are 0, 1 and 2");
 }
 
 /// A flood of one kind is counted in full, kept in part, and hides no other kind.
@@ -212,6 +265,14 @@ const BROKEN: &[(&[Invariant], Edits)] = &[
     (&[L4], &[("refused not_processed", "refused maybe")]),
     (&[L4], &[("refused not_processed", "unknown not_processed")]),
     (&[L4], &[("end 1 ok processed", "end 1 ok maybe")]),
+    // L5: an attempt that ran twice, of one that is not idempotent and of one that is.
+    (&[L3, L5], &[(START_1, "start 3298534883329 7 1 0 bank/pay 2 1002000 1100500\n\
+                             start 3298534890000 7 1 0 bank/pay 2 1003000 1100500")]),
+    (&[L4, L5], &[("7 2 1 bank/look", "7 2 0 bank/look")]),
+    // L9: something is left, at the client and at the server.
+    (&[L9], &[("end 5 deadline", "rest 1 0 0\nend 5 deadline")]),
+    (&[L9], &[("dropped 1100500", "dropped 1100500\nrest 0 16384 0")]),
+    (&[L9], &[("dropped 1100500", "dropped 1100500\nrest 0 0 1")]),
     // L7: after the handler's deadline, after the caller's, the handler's is the wrong one.
     (&[L7], &[("5 0 bank/pay 2 1012000 1100500", "5 0 bank/pay 2 1100501 1100500"),
               ("dropped 1100500", "dropped 1100600")]),

@@ -19,7 +19,7 @@ use crate::house::{
     BLOCKING, Complaints, Ending, KINDS, Kind, LOOK, OldOrder, Order, PLAIN, Receipt, SPAWNED,
     STUBBORN, TAG, TURN, tag_of,
 };
-use crate::ledger::{self, Answer, ClientLog, End, Issue, Memory, Outcome};
+use crate::ledger::{self, Answer, ClientLog, End, Issue, Memory, Outcome, Rest, Sent};
 use crate::net::Net;
 use crate::random::Random;
 
@@ -49,7 +49,6 @@ pub(crate) struct Habits {
     /// So many have a deadline of a few milliseconds.
     pub(crate) hurried: u64,
     pub(crate) panics: u64,
-    pub(crate) tagged: u64,
     /// So many move bodies of hundreds of KiB.
     pub(crate) large: u64,
     pub(crate) is_restless: bool,
@@ -67,7 +66,6 @@ pub(crate) struct Plan {
     pub(crate) order: Order,
     pub(crate) timeout: Duration,
     pub(crate) patience: Patience,
-    pub(crate) is_tagged: bool,
     /// It is polled with another waker each time, and now and then for no reason.
     pub(crate) is_restless: bool,
 }
@@ -175,7 +173,7 @@ impl Client {
 
     /// Makes one call, and says how it ended, if it did.
     pub(crate) async fn call(&self, plan: Plan) -> Option<Result> {
-        let Plan { kind, mut order, timeout, patience, is_tagged, is_restless } = plan;
+        let Plan { kind, mut order, timeout, patience, is_restless } = plan;
         let seq = self.issued.fetch_add(1, Ordering::Relaxed);
         (order.client, order.seq) = (self.number, seq);
         let now_us = self.executor.now_us();
@@ -198,18 +196,17 @@ impl Client {
         });
         let answer_bytes = order.answer_bytes;
         let channel = self.channel.lock().unwrap().clone()?;
-        let mut call = channel.call(&STUBS[kind], order).timeout(timeout);
+        let call = channel.call(&STUBS[kind], order).timeout(timeout);
+        let call = call.metadata(TAG, &tag_of(self.number, seq));
         drop(channel);
-        if is_tagged {
-            call = call.metadata(TAG, &tag_of(self.number, seq));
-        }
         let longest = timeout + HUNG_AFTER;
         let Some(result) = self.within(call, patience, is_restless, longest).await else {
             let text = || format!("call {}/{seq}", self.number);
             self.executor.note("hung", [self.number, seq, 0], text);
             return None;
         };
-        self.look_at(seq, answer_bytes, result.as_ref());
+        let left_us = (now_us + timeout_us).saturating_sub(self.executor.now_us());
+        self.look_at(seq, (answer_bytes, left_us), result.as_ref());
         self.write_end(seq, result.as_ref());
         result
     }
@@ -235,7 +232,7 @@ impl Client {
     }
 
     /// What an outcome must never be, whatever goes wrong outside.
-    fn look_at(&self, seq: u64, answer_bytes: u64, result: Option<&Result>) {
+    fn look_at(&self, seq: u64, (answer_bytes, left_us): (u64, u64), result: Option<&Result>) {
         let wrong = match result {
             None => None,
             Some(Ok(receipt) | Err(CallError::App(receipt))) => {
@@ -243,7 +240,7 @@ impl Client {
                 let is_whole = len == answer_bytes && receipt.pad.iter().all(|b| *b == 0x5a);
                 (!is_whole).then(|| format!("{len} bytes came, {answer_bytes} were asked for"))
             }
-            Some(Err(CallError::Rpc(status))) => self.excuses.missing(status),
+            Some(Err(CallError::Rpc(status))) => self.excuses.missing(status, left_us),
         };
         if let Some(wrong) = wrong {
             self.complaints.add(format!("call {}/{seq}: {wrong}", self.number));
@@ -275,13 +272,13 @@ impl Client {
     }
 
     /// The client's log, when all its calls have ended.
-    pub(crate) fn close(&self) -> Vec<u8> {
+    pub(crate) fn close(&self, sent: Vec<Sent>, rest: Rest) -> Vec<u8> {
+        for sent in sent {
+            self.log.sent(sent).expect("it is open");
+        }
+        self.log.rest(rest).expect("it is open");
         self.log.close().expect("it is closed once");
         self.memory.bytes()
-    }
-
-    pub(crate) fn issued(&self) -> u64 {
-        self.issued.load(Ordering::Relaxed)
     }
 }
 
@@ -391,9 +388,8 @@ impl Plan {
         // On a clock of whole milliseconds deadlines would fall together.
         let timeout = Duration::from_micros(timeout_us);
         let order = Order { client: 0, seq: 0, hold_us, yields, end, pad, answer_bytes };
-        let is_tagged = random.percent(habits.tagged);
         let is_restless = habits.is_restless && random.flip();
-        Self { kind, order, timeout, patience, is_tagged, is_restless }
+        Self { kind, order, timeout, patience, is_restless }
     }
 
     /// A call that should succeed at once.
@@ -401,8 +397,8 @@ impl Plan {
         let (hold_us, yields, end, answer_bytes) = (0, 0, Ending::Ok, 3);
         let pad = Vec::new();
         let order = Order { client: 0, seq: 0, hold_us, yields, end, pad, answer_bytes };
-        let (patience, is_tagged, is_restless) = (Patience::Whole, false, false);
-        Self { kind: PLAIN, order, timeout, patience, is_tagged, is_restless }
+        let (patience, is_restless) = (Patience::Whole, false);
+        Self { kind: PLAIN, order, timeout, patience, is_restless }
     }
 }
 
@@ -413,7 +409,6 @@ impl Habits {
             abandoned: random.pick(&[0, 80]),
             hurried: random.pick(&[0, 10, 40]),
             panics: random.pick(&[0, 0, 3]),
-            tagged: random.pick(&[0, 20]),
             large: random.pick(&[0, 0, 0, 0, 5]),
             is_restless: random.flip(),
             pause_us_max: random.pick(&[0, 1000, 1000, 100_000]),

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use switchback::wire::CloseReason;
-use switchback::{Code, ErrorKind, Status};
+use switchback::{Code, Disposition, ErrorKind, Status};
 
 use crate::executor::Halt;
 use crate::faults::Fault;
 use crate::house::House;
-use crate::ledger::{Rules, Verdict, check_bytes};
+use crate::ledger::{Budget, Rest, Rules, Verdict, check_bytes};
 use crate::world::{GOD, Setting, World};
 
 /// What may explain that a call fails; drawn from what a seed has drawn.
@@ -30,8 +30,8 @@ impl Excuses {
         Self { is_lossy: !setting.is_lossless(), has_versions: setting.mix.has(Fault::Versions) }
     }
 
-    /// Why nothing explains this status, if so.
-    pub(crate) fn missing(self, status: &Status) -> Option<String> {
+    /// Why nothing explains this status, if so; `left_us` were left until the deadline.
+    pub(crate) fn missing(self, status: &Status, left_us: u64) -> Option<String> {
         let is_explained = match status.code() {
             // The caller's own wish, or a limit: of the deadline, of calls, of the queue. Or a
             // handler that panicked as ordered.
@@ -41,7 +41,10 @@ impl Excuses {
             | Code::QUEUE_FULL
             | Code::INTERNAL => true,
             // P6: where connections are only drained, and grow old, no call is lost.
-            Code::NOT_CONNECTED | Code::CONNECTION_LOST | Code::DRAINING => self.is_lossy,
+            Code::NOT_CONNECTED | Code::CONNECTION_LOST | Code::DRAINING => {
+                let is_late = left_us < LAST_REPLAY_US;
+                self.is_lossy || is_late && status.disposition() == Disposition::NotProcessed
+            }
             // The version that was asked for went twice while the call was on its way.
             Code::UNSUPPORTED_VERSION => self.has_versions,
             _ => false,
@@ -80,13 +83,25 @@ impl Excuses {
 pub(crate) fn judge(world: &World, setting: &Setting) -> Verdict {
     let mut logs = Vec::new();
     for house in world.with_houses(std::mem::take) {
-        logs.push((format!("instance {}", house.instance), house.close()));
+        let load = house.totals.load();
+        let (calls, bytes) = (count(load.calls), count(load.bytes));
+        let rest = Rest { calls, bytes, tasks: count(world.executor.tasks_of(house.process)) };
+        logs.push((format!("instance {}", house.instance), house.close(rest)));
     }
     for client in world.clients() {
-        logs.push((format!("client {}", client.number), client.close()));
+        let tasks = count(world.executor.tasks_of(client.seams.process()));
+        let rest = Rest { calls: 0, bytes: 0, tasks };
+        logs.push((
+            format!("client {}", client.number),
+            client.close(world.tap.sent_by(client.number), rest),
+        ));
     }
     let logs: Vec<_> = logs.iter().map(|(name, log)| (name.as_str(), log.as_slice())).collect();
     check_bytes(&logs, &rules(setting)).expect("the simulation writes sound ledgers")
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).expect("a length fits in 64 bits")
 }
 
 /// The sweep ends calls within 15 ms of their deadlines, plus what timers are late. Where polls
@@ -94,7 +109,10 @@ pub(crate) fn judge(world: &World, setting: &Setting) -> Verdict {
 fn rules(setting: &Setting) -> Rules {
     let turns_us = if setting.pace.is_instant() { 0 } else { 30_000 };
     let grace_us = 15_000 + setting.pace.late_us_max() + turns_us;
-    Rules { transit_us: TRANSIT_US_MAX, grace_us, ..Rules::SIMULATED }
+    // A budget belongs to a channel: where clients take new ones, it is not their only one.
+    let budget = (!setting.mix.has(Fault::Renew)).then_some(BUDGET);
+    let only_drains = setting.is_lossless();
+    Rules { transit_us: TRANSIT_US_MAX, grace_us, budget, only_drains, ..Rules::SIMULATED }
 }
 
 /// Nothing goes on any more.
@@ -103,42 +121,45 @@ pub(crate) fn halted(world: &World, halt: &Halt) -> String {
     format!("{halt} at {now_us} us, {at_work} callers at work")
 }
 
-/// Faults are over, calls have ended: connections are open and hold nothing.
-pub(crate) fn rest(world: &World) {
+/// What connections and servers still hold; nothing, when faults are over and calls have ended.
+pub(crate) fn unrest(world: &World) -> Vec<String> {
+    let mut unrest = Vec::new();
     for client in world.clients() {
         let said = client.describe();
-        for (what, n) in ["busy: ", "queued_bytes: ", "queue: ", "waiting: "].map(|what| {
-            let numbers =
-                said.split(what).skip(1).map(|rest| rest.split(|c: char| !c.is_numeric()));
-            let numbers = numbers.filter_map(|mut rest| rest.next()?.parse::<u64>().ok());
-            (what, numbers.sum::<u64>())
-        }) {
-            if n != 0 {
-                let number = client.number;
-                world.complaints.add(format!("client {number} at rest has {what}{n}: {said}"));
+        for what in ["busy: ", "queued_bytes: ", "queue: ", "waiting: "] {
+            let numbers = said.split(what).skip(1);
+            let digits = numbers.filter_map(|rest| rest.split(|c: char| !c.is_numeric()).next());
+            let held: u64 = digits.filter_map(|digits| digits.parse::<u64>().ok()).sum();
+            if held != 0 {
+                unrest.push(format!("client {} at rest has {what}{held}: {said}", client.number));
             }
         }
     }
-    world.with_houses(|houses| houses.iter().for_each(|house| rest_of_house(world, house)));
+    world.with_houses(|houses| {
+        for house in houses.iter().filter(|house| !house.is_killed()) {
+            unrest_of_house(house, &mut unrest);
+        }
+    });
+    unrest
 }
 
-fn rest_of_house(world: &World, house: &House) {
-    let instance = house.instance;
-    if house.is_killed() {
-        return;
-    }
+fn unrest_of_house(house: &House, unrest: &mut Vec<String>) {
+    let mut add = |text: String| unrest.push(format!("instance {}: {text}", house.instance));
     if house.running() != 0 {
-        let running = house.running();
-        world.complaints.add(format!("instance {instance} at rest runs {running} handlers"));
+        add(format!("{} handlers run at rest", house.running()));
+    }
+    let load = house.totals.load();
+    if (load.calls, load.bytes) != (0, 0) {
+        add(format!("at rest it holds {load:?}"));
     }
     for stats in house.dispatch.iter().flat_map(|dispatch| dispatch.stats()) {
         if stats.in_flight != 0 {
-            world.complaints.add(format!("instance {instance} at rest counts {stats:?}"));
+            add(format!("at rest it counts {stats:?}"));
         }
     }
     let left = house.retirements.iter().filter(|retired| !retired.is_drained()).count();
     if left != 0 {
-        world.complaints.add(format!("instance {instance} at rest has {left} retired handlers"));
+        add(format!("{left} retired handlers have calls at rest"));
     }
 }
 
@@ -175,9 +196,19 @@ pub(crate) fn residue(world: &World, wrong: &mut Vec<String>) {
 pub(crate) const FRESH_CALL: Duration = Duration::from_secs(1);
 /// After the faults every channel answers within this.
 pub(crate) const CONVERGED_AFTER_US: u64 = 15_000_000;
-/// The longest that a handler goes on after its caller has gone.
-pub(crate) const SETTLED_AFTER_US: u64 = 5_000_000;
+/// The longest that it takes to see that nobody is at the other end.
+pub(crate) const SETTLED_AFTER_US: u64 = 12_000_000;
 /// The longest drain, and the longest linger, and the longest handshake after it.
 pub(crate) const CLOSED_AFTER_US: u64 = 30_000_000;
+/// The defaults of a channel; no call of the simulation lasts longer than three seconds.
+const BUDGET: Budget = Budget {
+    attempts_max: 3,
+    per_mille: 100,
+    reserve: 10,
+    window_us: 10_000_000,
+    longest_us: 3_000_000,
+};
+/// A call that nobody read is sent again after a while, if there is time for it.
+const LAST_REPLAY_US: u64 = 100_000;
 /// A request may be held for long, and wait behind others before that.
 const TRANSIT_US_MAX: u64 = 60_000_000;

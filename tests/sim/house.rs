@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use serde::{Deserialize, Serialize};
+use switchback::driver::ServerTotals;
 use switchback::service::Retirement;
 use switchback::{CallError, Code, Cx, Dispatch, Method, Run, Server, ServerConfig, Status};
 use tokio::sync::oneshot;
 
 use crate::executor::{Executor, ProcessId, Seams, us_of};
-use crate::ledger::{How, Memory, ServerLog, Start};
+use crate::ledger::{How, Memory, Rest, ServerLog, Start};
 use crate::net::Net;
 
 /// What every method takes.
@@ -79,6 +80,8 @@ pub(crate) struct House {
     /// Gone when it was killed.
     pub(crate) dispatch: Option<Dispatch>,
     pub(crate) stop: Option<oneshot::Sender<()>>,
+    /// What is in flight on its connections.
+    pub(crate) totals: Arc<ServerTotals>,
     desk: Arc<Desk>,
     memory: Memory,
     /// Of handlers that were replaced or retired.
@@ -135,7 +138,7 @@ impl House {
         let server = Server::new().config(config).runtime(seams.runtime());
         let server = methods.fold(server, Server::method);
         let bound = server.listen(net.listen(process, port)).expect("its methods fit together");
-        let dispatch = Some(bound.dispatch());
+        let (dispatch, totals) = (Some(bound.dispatch()), bound.totals());
         let (stop, stopped) = oneshot::channel();
         let reporter = Arc::clone(&desk);
         executor.note("open", [port.into(), instance, process.0], || {
@@ -151,7 +154,19 @@ impl House {
             *reporter.served.lock().unwrap() = Some(ended);
         });
         let (retirements, obituary, stop) = (Vec::new(), None, Some(stop));
-        Self { port, instance, process, seams, dispatch, stop, desk, memory, retirements, obituary }
+        Self {
+            port,
+            instance,
+            process,
+            seams,
+            dispatch,
+            stop,
+            totals,
+            desk,
+            memory,
+            retirements,
+            obituary,
+        }
     }
 
     /// Tells it to drain.
@@ -187,10 +202,11 @@ impl House {
     }
 
     /// Its log: to its kill, or to its good end.
-    pub(crate) fn close(self) -> Vec<u8> {
+    pub(crate) fn close(self, rest: Rest) -> Vec<u8> {
         match self.obituary {
             Some(bytes) => bytes,
             None => {
+                self.desk.log.rest(rest).expect("it is open");
                 self.desk.log.close().expect("it is closed once");
                 self.memory.bytes()
             }
@@ -281,7 +297,7 @@ impl Desk {
             format!("call {client}/{seq} on instance {instance}: {} v{version}", kind.name)
         });
         let tag = cx.metadata().get(TAG).map(<[u8]>::to_vec);
-        if tag.is_some_and(|tag| tag != tag_of(client, seq)) {
+        if tag.is_none_or(|tag| tag != tag_of(client, seq)) {
             self.complaints.add(format!("call {client}/{seq} came with another's metadata"));
         }
         if cx.version() != version {

@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::executor::{Executor, ProcessId};
 use crate::random::Random;
+use crate::tap::Ear;
 
 /// How connections are; drawn per seed.
 #[derive(Clone, Debug)]
@@ -69,6 +70,7 @@ struct State {
     random: Random,
     weather: Weather,
     next_tick_us: Option<u64>,
+    ear: Ear,
 }
 
 /// One end's socket.
@@ -186,7 +188,7 @@ impl Link {
         id: u64,
         processes: [ProcessId; 2],
         weather: Weather,
-        mut random: Random,
+        (mut random, ear): (Random, Ear),
     ) -> Arc<Self> {
         let mut way = || Way {
             sent: VecDeque::new(),
@@ -204,7 +206,7 @@ impl Link {
         };
         let ways = [way(), way()];
         let ends = [End::open(), End::open()];
-        let state = Mutex::new(State { ways, ends, random, weather, next_tick_us: None });
+        let state = Mutex::new(State { ways, ends, random, weather, next_tick_us: None, ear });
         let executor = executor.clone();
         Arc::new_cyclic(|me| Self { id, processes, executor, state, me: Weak::clone(me) })
     }
@@ -272,8 +274,9 @@ impl Link {
         self.lock().ends[side.index()].reads_from_us = self.executor.now_us() + for_us;
     }
 
-    /// Faults are over. A peer that heard nothing for a while is told that it is not known here.
-    pub(crate) fn heal(&self) {
+    /// Faults are over. Who heard nothing for a while is told that it is not known any more, or
+    /// has to find out by itself.
+    pub(crate) fn heal(&self, tells: bool) {
         let mut wakers = Vec::new();
         let mut state = self.lock();
         state.weather = state.weather.fair();
@@ -296,7 +299,7 @@ impl Link {
         self.set_tick(&mut state);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
-        if is_half_open {
+        if is_half_open && tells {
             self.cut();
         }
     }
@@ -444,6 +447,9 @@ impl Link {
             return Poll::Pending;
         }
         let len = weather.chunk(random, bytes.len().min(room));
+        if side == Side::Client {
+            state.ear.hear(&bytes[..len], now_us);
+        }
         state.send(side.index(), now_us, Item::Bytes(bytes[..len].to_vec()));
         self.set_tick(&mut state);
         drop(state);

@@ -7,7 +7,7 @@
 //! SIM_SEED=17 cargo test --release --test sim seeds   this one, with its trace on stderr
 //! ```
 //!
-//! - `executor`, `net`, `link`: tasks, time and bytes, all drawn from the seed
+//! - `executor`, `net`, `link`, `tap`: tasks, time and bytes, all drawn from the seed
 //! - `world`: one simulation from its start to its end; `house`, `caller`: its servers and clients
 //! - `faults`: what goes wrong; `expect`: what must hold all the same
 //!
@@ -29,5 +29,6 @@ mod random;
 #[cfg(seeded_bugs)]
 mod seeded_bugs;
 mod seeds;
+mod tap;
 mod trace;
 mod world;

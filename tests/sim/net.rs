@@ -14,6 +14,7 @@ use switchback::{Error, ErrorKind};
 use crate::executor::{Executor, ProcessId};
 use crate::link::{Link, Side, Weather};
 use crate::random::Random;
+use crate::tap::Tap;
 
 /// The network. Clones are handles to it.
 #[derive(Clone)]
@@ -21,6 +22,7 @@ pub(crate) struct Net(Arc<Shared>);
 
 struct Shared {
     executor: Executor,
+    tap: Tap,
     state: Mutex<State>,
 }
 
@@ -66,7 +68,7 @@ pub(crate) struct Acceptor {
 }
 
 impl Net {
-    pub(crate) fn new(executor: &Executor, random: Random, weather: Weather) -> Self {
+    pub(crate) fn new(executor: &Executor, random: Random, weather: Weather, tap: Tap) -> Self {
         let state = Mutex::new(State {
             random,
             weather,
@@ -75,7 +77,7 @@ impl Net {
             next_link: 1,
             next_listener: 1,
         });
-        Self(Arc::new(Shared { executor: executor.clone(), state }))
+        Self(Arc::new(Shared { executor: executor.clone(), tap, state }))
     }
 
     /// Listens; whoever connects from now on comes here, not to who listened before.
@@ -120,8 +122,9 @@ impl Net {
         self.port(port, |port| port.errors = percent);
     }
 
-    /// All is well from now on: nothing is refused, held, lost or slow.
-    pub(crate) fn heal(&self) {
+    /// All is well from now on: nothing is refused, held, lost or slow. A connection whose other
+    /// end is gone stays so, unless its end is told.
+    pub(crate) fn heal(&self, tells: bool) {
         let mut state = self.0.state.lock().unwrap();
         for port in state.ports.values_mut() {
             (port.refuses_until_us, port.swallows_until_us, port.errors) = (0, 0, 0);
@@ -129,7 +132,7 @@ impl Net {
         state.weather = state.weather.fair();
         drop(state);
         for link in self.links() {
-            link.heal();
+            link.heal(tells);
         }
     }
 
@@ -163,7 +166,8 @@ impl Net {
         let id = *next_link;
         *next_link += 1;
         let processes = [process, listener.process];
-        let link = Link::new(executor, id, processes, weather.clone(), random.fork());
+        let link =
+            Link::new(executor, id, processes, weather.clone(), (random.fork(), self.0.tap.ear()));
         executor.note("connect", [id, process.0, listener.process.0], || {
             let (client, server) = (process.0, listener.process.0);
             format!("link {id} from process {client} to {port}, process {server}")

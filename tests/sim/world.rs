@@ -23,6 +23,7 @@ use crate::ledger::Verdict;
 use crate::link::{Side, Weather};
 use crate::net::Net;
 use crate::random::Random;
+use crate::tap::Tap;
 use crate::trace::Trace;
 
 /// Everything in one simulation.
@@ -30,6 +31,7 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) executor: Executor,
     pub(crate) net: Net,
+    pub(crate) tap: Tap,
     pub(crate) complaints: Complaints,
     pub(crate) mix: Mix,
     setting: Setting,
@@ -149,23 +151,22 @@ async fn direct(world: Arc<World>, setting: Setting, mut random: Random) {
     executor.sleep_us(setting.chaos_us).await;
     world.heal();
     world.converge().await;
-    while world.at_work.load(Ordering::Relaxed) > 0 {
-        executor.sleep_us(LOOK_EVERY_US).await;
-    }
     world.settle().await;
-    expect::rest(&world);
     world.close().await;
     world.is_over.store(true, Ordering::Relaxed);
 }
 
 impl World {
     fn new(seed: u64, executor: &Executor, setting: &Setting) -> Arc<Self> {
-        let net = Net::new(executor, Random::new(seed, "net"), setting.weather.clone());
+        let (complaints, random) = (Complaints::default(), Random::new(seed, "net"));
+        let tap = Tap::new(&complaints);
+        let net = Net::new(executor, random, setting.weather.clone(), tap.clone());
         Arc::new(Self {
             seed,
             executor: executor.clone(),
             net,
-            complaints: Complaints::default(),
+            tap,
+            complaints,
             mix: setting.mix.clone(),
             setting: setting.clone(),
             houses: Mutex::default(),
@@ -315,7 +316,8 @@ impl World {
     fn heal(&self) {
         self.executor.note("heal", [0; 3], || String::from("no faults from here on"));
         self.is_healing.store(true, Ordering::Relaxed);
-        self.net.heal();
+        let tells = self.random.lock().unwrap().flip();
+        self.net.heal(tells);
         for port in PORTS {
             let mut is_open = false;
             self.with_house(port, |_| is_open = true);
@@ -325,34 +327,49 @@ impl World {
         }
     }
 
-    /// Every channel must answer a call within a bound.
-    async fn converge(&self) {
-        let began_us = self.executor.now_us();
+    /// Every channel must answer a call within a bound, all at the same time.
+    async fn converge(self: &Arc<Self>) {
         for client in self.clients() {
-            loop {
-                let result = client.call(Plan::plain(expect::FRESH_CALL)).await;
-                if matches!(result, Some(Ok(_))) {
-                    break;
-                }
-                if self.executor.now_us() > began_us + expect::CONVERGED_AFTER_US {
-                    let number = client.number;
-                    self.complaints.add(format!("client {number} does not recover: {result:?}"));
-                    break;
-                }
-                self.executor.sleep_us(LOOK_EVERY_US).await;
-            }
+            self.at_work.fetch_add(1, Ordering::Relaxed);
+            let world = Arc::clone(self);
+            self.executor.spawn(GOD, async move {
+                world.recover(&client).await;
+                world.at_work.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+        while self.at_work() > 0 {
+            self.executor.sleep_us(LOOK_EVERY_US).await;
         }
     }
 
-    /// Waits until handlers that nobody waits for any more have ended.
+    async fn recover(&self, client: &Client) {
+        let until_us = self.executor.now_us() + expect::CONVERGED_AFTER_US;
+        loop {
+            let result = client.call(Plan::plain(expect::FRESH_CALL)).await;
+            if matches!(result, Some(Ok(_))) {
+                return;
+            }
+            if self.executor.now_us() > until_us {
+                let number = client.number;
+                self.complaints.add(format!("client {number} does not recover: {result:?}"));
+                return;
+            }
+            self.executor.sleep_us(LOOK_EVERY_US).await;
+        }
+    }
+
+    /// Waits until all is at rest: handlers that nobody waits for any more have ended, and who
+    /// talked to nobody has found out.
     async fn settle(&self) {
         for _ in 0..expect::SETTLED_AFTER_US / LOOK_EVERY_US {
             self.executor.sleep_us(LOOK_EVERY_US).await;
-            if self.with_houses(|houses| houses.iter().all(|house| house.running() == 0)) {
-                break;
+            if expect::unrest(self).is_empty() {
+                return;
             }
         }
-        self.executor.sleep_us(LOOK_EVERY_US).await;
+        for unrest in expect::unrest(self) {
+            self.complaints.add(unrest);
+        }
     }
 
     /// Lets the channels go, drains the servers, and waits for everything to end.
@@ -374,7 +391,7 @@ impl World {
         }
     }
 
-    /// Why nothing goes on.
+    /// Callers that have calls to make.
     pub(crate) fn at_work(&self) -> u64 {
         self.at_work.load(Ordering::Relaxed)
     }
