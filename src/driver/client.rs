@@ -58,8 +58,6 @@ pub(crate) struct ClientState {
     pub(crate) waiting: WaitQueue<Waker>,
     pub(crate) keepalive: Keepalive,
     pub(crate) conduct: Conduct,
-    /// PINGs of ours without an answer.
-    pub(crate) pongs_owed: u32,
     /// The server goes away, and why: calls that it has read are waited for, none is opened.
     pub(crate) leaving: Option<CloseReason>,
     pub(crate) end: Option<Error>,
@@ -106,7 +104,6 @@ impl ClientDriver {
             waiting,
             keepalive: Keepalive::new(settings.keepalive),
             conduct: Conduct::new(settings.conduct),
-            pongs_owed: 0,
             leaving: None,
             end: None,
         };
@@ -533,7 +530,6 @@ impl FlushHost for ClientShared {
         let beat = keepalive.beat(now, is_waiting);
         if beat == Beat::Ping {
             append_control(out.pending(), Kind::PING, CallId::CONNECTION, &[], &PING);
-            state.pongs_owed += 1;
         }
         drop(state); // The flusher itself is here: it writes what was appended.
         wakers.into_iter().for_each(Waker::wake);

@@ -255,10 +255,7 @@ impl ClientState {
         };
         match self.proto.handle_frame(raw)? {
             ClientEvent::Freed => return Ok(()),
-            ClientEvent::Pong if self.pongs_owed > 0 => {
-                self.pongs_owed -= 1;
-                return Ok(());
-            }
+            ClientEvent::Pong if self.keepalive.handle_pong() => return Ok(()),
             ClientEvent::Pong | ClientEvent::Skipped => {
                 return self.conduct.handle_idle_frame(now);
             }

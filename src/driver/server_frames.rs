@@ -94,7 +94,10 @@ impl Judge<'_> {
             }
             ServerEvent::Pong if self.shared.take_pong() => {}
             ServerEvent::Pong | ServerEvent::Skipped => self.conduct.handle_idle_frame(now)?,
-            ServerEvent::GoawayRead => self.proto.finish_goaway(batch.out()),
+            ServerEvent::GoawayRead => {
+                self.shared.take_pong(); // A PING of the keepalive before it has no PONG (LD-1).
+                self.proto.finish_goaway(batch.out());
+            }
             ServerEvent::Hello => self.accept(batch),
             ServerEvent::Closed(close) => {
                 let (reason, last_call) = (close.reason, close.last_call);

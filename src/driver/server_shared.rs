@@ -52,8 +52,6 @@ pub(crate) struct ServerState {
     /// The table the client was told last.
     pub(crate) announced: Option<Arc<TablePayload>>,
     pub(crate) keepalive: Keepalive,
-    /// PINGs of ours without an answer.
-    pub(crate) pongs_owed: u32,
     /// Why the stream failed, where more is known than that it did.
     pub(crate) failure: Option<Error>,
     pub(crate) is_ended: bool,
@@ -114,7 +112,6 @@ impl ServerShared {
             pending: PendingCalls::new(),
             announced: None,
             keepalive: Keepalive::new(settings.keepalive),
-            pongs_owed: 0,
             failure: None,
             is_ended: false,
             charged: 0,
@@ -205,10 +202,7 @@ impl ServerShared {
 
     /// Whether a PONG that came was asked for.
     pub(crate) fn take_pong(&self) -> bool {
-        let mut state = self.lock();
-        let is_owed = state.pongs_owed > 0;
-        state.pongs_owed -= u32::from(is_owed);
-        is_owed
+        self.lock().keepalive.handle_pong()
     }
 
     /// Whether no call is in flight.
@@ -331,7 +325,6 @@ impl FlushHost for ServerShared {
         let beat = state.keepalive.beat(now, is_waiting);
         self.is_watching.store(state.keepalive.is_armed(), Ordering::Release);
         if beat == Beat::Ping && !state.out.is_closing() {
-            state.pongs_owed += 1;
             // The flusher itself is here: it writes what was appended.
             append_control(state.out.pending(), Kind::PING, CallId::CONNECTION, &[], &PING);
         }

@@ -8,7 +8,8 @@
 //!
 //! Invariants: it asks only while somebody waits for the peer; silence counts from the last byte
 //! heard, or from when it was armed, whichever is later; a peer is dead at the earliest after
-//! `silence` + `patience` without a byte. Pure: the time is an argument.
+//! `silence` + `patience` without a byte. At most one PING is on the way: else they would pile up
+//! where one direction stands still, and come as a flood (LD-8). Pure: the time is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ impl Default for KeepaliveLimits {
 pub struct Keepalive {
     limits: KeepaliveLimits,
     state: State,
+    /// A PING has no answer yet, whatever else was heard since.
+    is_pong_owed: bool,
 }
 
 /// What is to be done now.
@@ -69,7 +72,8 @@ impl Keepalive {
         // What is added to an Instant has to fit into one.
         let silence = limits.silence.min(LONGEST);
         let patience = limits.patience.min(LONGEST);
-        Self { limits: KeepaliveLimits { silence, patience }, state: State::Resting }
+        let limits = KeepaliveLimits { silence, patience };
+        Self { limits, state: State::Resting, is_pong_owed: false }
     }
 
     /// Somebody waits for the peer. Says whether the time of [`Keepalive::due`] is news.
@@ -92,6 +96,11 @@ impl Keepalive {
         if self.state != State::Resting {
             self.state = State::Listening { since: now };
         }
+    }
+
+    /// A PONG came. Says whether it was asked for.
+    pub const fn handle_pong(&mut self) -> bool {
+        std::mem::replace(&mut self.is_pong_owed, false)
     }
 
     /// Whether a PING has had no answer for a while.
@@ -124,7 +133,8 @@ impl Keepalive {
             State::Resting => Beat::Nothing,
             State::Listening { .. } => {
                 self.state = State::Asked { at: now };
-                Beat::Ping
+                let is_asked = std::mem::replace(&mut self.is_pong_owed, true);
+                if is_asked { Beat::Nothing } else { Beat::Ping }
             }
             State::Asked { at } => {
                 self.state = State::Suspected { asked_at: at };
@@ -187,5 +197,25 @@ mod tests {
         assert_eq!(keepalive.due(), None);
         keepalive.handle_bytes(t0 + 13 * SECOND);
         assert!(!keepalive.is_armed(), "bytes alone do not arm it");
+    }
+
+    /// Where PINGs do not get through while bytes come, they do not pile up: the peer would read
+    /// them as a flood. Silence is still found.
+    #[test]
+    fn ld_8_one_ping_is_on_the_way() {
+        let t0 = start();
+        let mut keepalive = Keepalive::new(KeepaliveLimits::default());
+        keepalive.arm(t0);
+        assert_eq!(keepalive.beat(t0 + 5 * SECOND, true), Beat::Ping);
+        for seconds in (6..600).step_by(6) {
+            keepalive.handle_bytes(t0 + seconds * SECOND);
+            assert_eq!(keepalive.beat(t0 + (seconds + 5) * SECOND, true), Beat::Nothing);
+        }
+        keepalive.handle_bytes(t0 + 600 * SECOND);
+        assert!(keepalive.handle_pong());
+        assert!(!keepalive.handle_pong(), "one PING, one PONG");
+        assert_eq!(keepalive.beat(t0 + 605 * SECOND, true), Beat::Ping, "asked again");
+        assert_eq!(keepalive.beat(t0 + 606 * SECOND, true), Beat::Suspect);
+        assert_eq!(keepalive.beat(t0 + 610 * SECOND, true), Beat::Dead);
     }
 }
