@@ -34,4 +34,5 @@ mod writer;
 pub use check::{Rules, check, check_bytes, check_with};
 pub use record::{Answer, Attempt, Disposition, End, How, Issue, Outcome, Start};
 pub use report::{Call, Invariant, Verdict, Violation};
+pub use text::{Owner, Record};
 pub use writer::{ClientLog, Memory, ServerLog};
