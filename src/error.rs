@@ -91,7 +91,10 @@ pub enum ErrorKind {
         found: String,
     },
     /// Both speak the protocol, in no common version.
-    #[error("{peer}: we speak protocol versions {ours}, the peer {theirs}: upgrade the older side")]
+    #[error(
+        "{peer}: we speak protocol versions {ours}, the peer {theirs}: upgrade {}",
+        if ours.hi < theirs.lo { "this side" } else { "the peer" }
+    )]
     NoCommonVersion {
         /// Its address.
         peer: String,

@@ -63,6 +63,8 @@ pub(crate) async fn run(task: ClientTask) -> Result<(), crate::Failure> {
     let mut config = ClientConfig::default();
     config.build = format!("coexist {}", task.world.name());
     config.call_timeout = CALL_TIMEOUT;
+    // A server that is started again is worth waiting for.
+    config.wait_for_ready = true;
     let channel = Channel::builder().config(config).connect(&task.address).await?;
     let work = Arc::new(Work {
         caller: Caller::new(task.world, channel),

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   client v1 ---> server v1 (version 1)          client v1 ---> server v2 (versions 1 and 2)
-//!   client v2 ---> server v1                      client v2 ---> server v2 <--- changes
+//!   client v2 ---> server v1 <--- drain           client v2 ---> server v2 <--- changes, kill
 //! ```
 //!
-//! Invariant: nothing waits for a time. A change is begun when both clients of server v2 have had
-//! their share of answers in the phase before it.
+//! Invariant: nothing waits for a time. A change is begun when all clients have had their share of
+//! answers in the phase before it.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,10 @@ use crate::client::{CALLS_AT_A_TIME, ClientTask};
 use crate::clock::Clock;
 use crate::family::Family;
 use crate::ledger::Verdict;
+use crate::loss::{Ending, Loss};
 use crate::packages::Packages;
-use crate::plan::{CHANGES, SETTLED, change_phase, settled_phase};
+use crate::plan::{Action, CHANGES, Change, SETTLED, SUCCESSOR_BUILD};
+use crate::plan::{change_phase, instance_of, settled_phase};
 use crate::server::ServerTask;
 use crate::show::{Show, thousands, time};
 use crate::words::{ClientReport, Order, Progress, Replaced, ServerReport, Word};
@@ -26,10 +28,12 @@ use crate::words::{ClientReport, Order, Progress, Replaced, ServerReport, Word};
 pub(crate) struct Seen {
     /// One for each client and server, in the order of [`PAIRS`].
     pub(crate) clients: Vec<ClientReport>,
-    /// Server v1, then server v2.
+    /// Of every server process but the one that was killed.
     pub(crate) servers: Vec<ServerReport>,
     /// How the replacements went.
     pub(crate) replaced: Vec<Replaced>,
+    /// How server processes ended under traffic, and what became of the calls.
+    pub(crate) endings: Vec<(Ending, Loss)>,
     /// What the ledger says.
     pub(crate) verdict: Verdict,
     /// From the first process to the verdict.
@@ -63,26 +67,54 @@ pub(crate) async fn run(
     let count = Packages::load(&packages)?.len();
     show.event(&format!("{} packages: {source}", thousands(count.try_into()?)));
 
-    let mut run = Run::start(folder, &packages, calls, show).await?;
+    let mut run = Run::start((folder, &packages), clock, calls, show).await?;
     run.make_changes().await?;
-    let (clients, servers) = run.collect().await?;
-    let Run { family, logs, replaced, show, .. } = run;
+    let clients = run.collect().await?;
+    let Run { family, client_logs, servers, endings, stopped, replaced, show, .. } = run;
     family.end().await?;
 
     show.event("all calls are made; reading the ledgers");
-    let verdict = crate::ledger::check(&logs)?;
+    let server_logs: Vec<(u64, &Path)> =
+        servers.iter().map(|server| (server.instance, server.log.as_path())).collect();
+    let server_paths = server_logs.iter().map(|(_, path)| path.to_path_buf());
+    let all: Vec<PathBuf> = client_logs.iter().cloned().chain(server_paths).collect();
+    let verdict = crate::ledger::check(&all)?;
+    let mut judged = Vec::new();
+    for (server, ending) in endings {
+        let logs = (1..).zip(&client_logs).zip(PAIRS).filter(|(_, pair)| pair.1 == server);
+        let logs: Vec<(u64, &Path)> =
+            logs.map(|((client, path), _)| (client, path.as_path())).collect();
+        judged.push((ending, crate::loss::judge(&ending, &logs, &server_logs)?));
+    }
     show.end();
     let took_us = crate::clock::us(clock.elapsed());
-    Ok(Seen { clients, servers, replaced, verdict, took_us })
+    Ok(Seen { clients, servers: stopped, replaced, endings: judged, verdict, took_us })
+}
+
+/// A server process, or one that was.
+#[derive(Debug)]
+struct ServerProcess {
+    world: World,
+    instance: u64,
+    /// Its number in the family.
+    number: usize,
+    address: String,
+    log: PathBuf,
 }
 
 struct Run<'a> {
     family: Family,
+    folder: &'a Path,
+    packages: &'a Path,
+    clock: Clock,
     /// By their place in [`PAIRS`].
     clients: Vec<usize>,
-    /// Server v1, then server v2.
-    servers: Vec<usize>,
-    logs: Vec<PathBuf>,
+    client_logs: Vec<PathBuf>,
+    /// In the order in which they were started.
+    servers: Vec<ServerProcess>,
+    endings: Vec<(World, Ending)>,
+    /// What those that ended in good order have said.
+    stopped: Vec<ServerReport>,
     progress: Vec<Progress>,
     reports: Vec<Option<ClientReport>>,
     replaced: Vec<Replaced>,
@@ -95,16 +127,21 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// Starts the servers, then the clients, and lets the calls begin.
     async fn start(
-        folder: &Path,
-        packages: &Path,
+        (folder, packages): (&'a Path, &'a Path),
+        clock: Clock,
         calls: u64,
         show: &'a mut Show,
     ) -> Result<Self, crate::Failure> {
         let mut run = Run {
             family: Family::new(),
+            folder,
+            packages,
+            clock,
             clients: Vec::new(),
+            client_logs: Vec::new(),
             servers: Vec::new(),
-            logs: Vec::new(),
+            endings: Vec::new(),
+            stopped: Vec::new(),
             progress: vec![Progress::default(); PAIRS.len()],
             reports: vec![None; PAIRS.len()],
             replaced: Vec::new(),
@@ -112,31 +149,24 @@ impl<'a> Run<'a> {
             what: "both versions".to_owned(),
             show,
         };
-        let mut addresses = Vec::new();
-        for (instance, world) in (1..).zip([World::V1, World::V2]) {
-            let name = format!("server {}", world.name());
-            let log = folder.join(format!("server-{}.ledger", world.name()));
-            let task = ServerTask { world, instance, packages: packages.into(), log };
-            run.logs.push(task.log.clone());
-            run.servers.push(run.family.start(name.clone(), "server", &task)?);
-            let Word::Listening(address) = run.hear().await? else {
-                return Err(format!("{name} does not say where it listens").into());
-            };
+        for world in [World::V1, World::V2] {
+            let first = ("tcp://127.0.0.1:0".to_owned(), 1);
+            run.start_server(world, instance_of(world, false), first).await?;
             let versions = if world == World::V1 { "version 1" } else { "versions 1 and 2" };
-            run.show.event(&format!("{name} has {versions}, at {address}"));
-            addresses.push(address);
+            let address = &run.servers[run.servers.len() - 1].address;
+            run.show.event(&format!("server {} has {versions}, at {address}", world.name()));
         }
         for (client, (world, server)) in (1..).zip(PAIRS) {
             let (name, at) = (world.name(), server.name());
             let log = folder.join(format!("client-{name}-of-{at}.ledger"));
-            let address = addresses[usize::from(server == World::V2)].clone();
+            let address = run.server(server).address.clone();
             let task = ClientTask { world, client, address, calls, packages: packages.into(), log };
-            run.logs.push(task.log.clone());
+            run.client_logs.push(task.log.clone());
             let name = format!("client {name} of server {at}");
             run.clients.push(run.family.start(name, "client", &task)?);
         }
         for _ in PAIRS {
-            let Word::Connected = run.hear().await? else {
+            let Word::Connected = run.hear_server().await? else {
                 return Err("a client speaks before it is connected".into());
             };
         }
@@ -145,47 +175,101 @@ impl<'a> Run<'a> {
             "{clients} clients, each with {calls} calls to make, {CALLS_AT_A_TIME} at a time, \
              every other one not idempotent"
         ));
-        for (pair, (_, server)) in PAIRS.into_iter().enumerate() {
-            run.family.tell(run.clients[pair], Order::Begin).await?;
-            if server == World::V1 {
-                run.family.tell(run.clients[pair], Order::Finish).await?;
-            }
+        for client in run.clients.clone() {
+            run.family.tell(client, Order::Begin).await?;
         }
         Ok(run)
+    }
+
+    /// Starts a server process, at an address and with a build, and waits until it listens.
+    async fn start_server(
+        &mut self,
+        world: World,
+        instance: u64,
+        (address, build): (String, u32),
+    ) -> Result<(), crate::Failure> {
+        let name = format!("server {} (process {instance})", world.name());
+        let log = self.folder.join(format!("server-{}-{instance}.ledger", world.name()));
+        let packages = self.packages.into();
+        let task = ServerTask { world, instance, address, build, packages, log: log.clone() };
+        let number = self.family.start(name.clone(), "server", &task)?;
+        let Word::Listening(address) = self.hear_server().await? else {
+            return Err(format!("{name} does not say where it listens").into());
+        };
+        self.servers.push(ServerProcess { world, instance, number, address, log });
+        Ok(())
     }
 
     async fn make_changes(&mut self) -> Result<(), crate::Failure> {
         let share = (self.calls / u64::try_from(SETTLED)?).max(1);
         for (number, change) in CHANGES.iter().enumerate() {
             self.until_answered(settled_phase(number), share).await?;
-            self.set_phase(change_phase(number)).await?;
+            self.tell_clients(Order::Phase(change_phase(number))).await?;
             // From here on every client counts its new calls to the change.
             self.until_answered(change_phase(number), 1).await?;
-            self.family.tell(self.servers[1], change.order).await?;
-            let details = self.until_changed().await?;
-            self.set_phase(settled_phase(number + 1)).await?;
-            self.what = change.text.to_owned();
-            self.show.event(&format!("server v2: {}{details}", change.text));
+            let details = self.make(change).await?;
+            self.tell_clients(Order::Phase(settled_phase(number + 1))).await?;
+            self.what = format!("server {}: {}", change.server.name(), change.text);
+            self.show.event(&format!("{}{details}", self.what));
         }
         self.until_answered(settled_phase(CHANGES.len()), share).await?;
-        for client in self.changing() {
-            self.family.tell(self.clients[client], Order::Finish).await?;
+        self.tell_clients(Order::Finish).await
+    }
+
+    /// Makes a change, and waits until it is made; what there is to tell of it.
+    async fn make(&mut self, change: &Change) -> Result<String, crate::Failure> {
+        let number = self.server(change.server).number;
+        let begun_us = self.clock.now_us();
+        match change.action {
+            Action::Tell(order) => {
+                self.family.tell(number, order).await?;
+                return self.until_changed().await;
+            }
+            Action::Drain => {
+                self.stop(number).await?;
+                self.family.until_ended(number).await?;
+            }
+            Action::Kill => self.family.kill(number).await?,
         }
+        let ended_us = self.clock.now_us();
+        let (world, old) = (change.server, self.server(change.server));
+        let (instance, successor) = (old.instance, instance_of(world, true));
+        let build = if world == World::V2 { SUCCESSOR_BUILD } else { 1 };
+        let address = old.address.clone();
+        self.start_server(world, successor, (address.clone(), build)).await?;
+        let over_us = self.clock.now_us();
+        if self.server(world).address != address {
+            return Err(format!("its successor does not listen at {address}").into());
+        }
+        let action = change.action;
+        self.endings.push((world, Ending { action, instance, successor, begun_us, over_us }));
+        let (ended, over) = (time(ended_us - begun_us), time(over_us - begun_us));
+        Ok(format!("; it ended after {ended}, its successor was there after {over}"))
+    }
+
+    /// Tells a server to drain and stop, and waits for its last word.
+    async fn stop(&mut self, number: usize) -> Result<(), crate::Failure> {
+        self.family.tell(number, Order::Stop).await?;
+        let Word::Stopped(report) = self.hear_server().await? else {
+            return Err("a server that was told to stop says something else".into());
+        };
+        self.stopped.push(report);
         Ok(())
     }
 
-    /// Waits until both clients of server v2 have that many answers in this phase.
+    /// Waits until all clients have that many answers in this phase.
     async fn until_answered(&mut self, phase: usize, calls: u64) -> Result<(), crate::Failure> {
         let reached = |progress: &Progress| progress.phase == phase && progress.in_phase >= calls;
-        while !self.changing().all(|client| reached(&self.progress[client])) {
+        let most = |run: &Self| run.progress.iter().map(|progress| progress.calls).max();
+        let limit = self.calls.max(crate::CALLS).saturating_mul(OVERRUN_MAX);
+        let limit = most(self).unwrap_or(0).saturating_add(limit);
+        while !self.progress.iter().all(reached) {
             if let Some(word) = self.hear_news().await? {
                 return Err(format!("{word:?} was not asked for").into());
             }
-            let most = self.changing().map(|client| self.progress[client].calls).max();
-            if let Some(most) = most.filter(|most| *most > self.calls.saturating_mul(OVERRUN_MAX)) {
+            if let Some(most) = most(self).filter(|most| *most > limit) {
                 return Err(crate::Failure::Stuck(format!(
-                    "of the clients of server v2 one has {} answers and the other one still not \
-                     {calls} in phase {phase}",
+                    "one client has {} answers and another one still not {calls} in phase {phase}",
                     thousands(most)
                 )));
             }
@@ -193,48 +277,49 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Waits until server v2 has made its change.
+    /// Waits until a server has made its change.
     async fn until_changed(&mut self) -> Result<String, crate::Failure> {
-        loop {
-            match self.hear_news().await? {
-                None => {}
-                Some(Word::CeilingSet) => return Ok(String::new()),
-                Some(Word::Replaced(replaced)) => {
-                    self.replaced.push(replaced);
-                    let Replaced { running, drained_us, .. } = replaced;
-                    let after = time(drained_us);
-                    return Ok(format!(
-                        "; {running} calls were running in the old build, which ended {after} later"
-                    ));
-                }
-                Some(word) => return Err(format!("{word:?} was not asked for").into()),
+        match self.hear_server().await? {
+            Word::CeilingSet => Ok(String::new()),
+            Word::Replaced(replaced) => {
+                self.replaced.push(replaced);
+                let Replaced { running, drained_us, .. } = replaced;
+                let after = time(drained_us);
+                Ok(format!(
+                    "; {running} calls were running in the old build, which ended {after} later"
+                ))
             }
+            word => Err(format!("{word:?} was not asked for").into()),
         }
     }
 
-    /// The reports of all clients, then of the servers.
-    async fn collect(&mut self) -> Result<(Vec<ClientReport>, Vec<ServerReport>), crate::Failure> {
+    /// The reports of all clients; then the servers are stopped.
+    async fn collect(&mut self) -> Result<Vec<ClientReport>, crate::Failure> {
         while self.reports.iter().any(Option::is_none) {
             if let Some(word) = self.hear_news().await? {
                 return Err(format!("{word:?} was not asked for").into());
             }
         }
-        let mut servers = Vec::new();
-        for server in self.servers.clone() {
-            self.family.tell(server, Order::Stop).await?;
-            let Word::Stopped(report) = self.hear().await? else {
-                return Err("a server speaks out of turn".into());
-            };
-            servers.push(report);
+        for world in [World::V1, World::V2] {
+            self.stop(self.server(world).number).await?;
         }
-        Ok((self.reports.iter_mut().filter_map(Option::take).collect(), servers))
+        Ok(self.reports.iter_mut().filter_map(Option::take).collect())
     }
 
-    async fn set_phase(&mut self, phase: usize) -> Result<(), crate::Failure> {
-        for client in self.changing() {
-            self.family.tell(self.clients[client], Order::Phase(phase)).await?;
+    async fn tell_clients(&mut self, order: Order) -> Result<(), crate::Failure> {
+        for client in self.clients.clone() {
+            self.family.tell(client, order).await?;
         }
         Ok(())
+    }
+
+    /// The next word of a server; what clients say until then is dealt with.
+    async fn hear_server(&mut self) -> Result<Word, crate::Failure> {
+        loop {
+            if let Some(word) = self.hear_news().await? {
+                return Ok(word);
+            }
+        }
     }
 
     /// The next word that is not news of a client, which is dealt with here.
@@ -262,16 +347,13 @@ impl<'a> Run<'a> {
         Ok(None)
     }
 
-    async fn hear(&mut self) -> Result<Word, crate::Failure> {
-        Ok(self.family.next().await?.1)
-    }
-
-    /// The clients of the server that is changed.
-    fn changing(&self) -> impl Iterator<Item = usize> + use<> {
-        (0..PAIRS.len()).filter(|pair| PAIRS[*pair].1 == World::V2)
+    /// The newest process of a server.
+    fn server(&self, world: World) -> &ServerProcess {
+        let newest = self.servers.iter().rev().find(|server| server.world == world);
+        newest.expect("both are started first")
     }
 }
 
-/// Clients of one server go on until both have had their share. One that has had so many times
-/// the calls it was to make waits for one that gets no answers.
+/// Clients go on until all have had their share. One that has made so many times its calls since
+/// then waits for one that gets no answers.
 const OVERRUN_MAX: u64 = 10;

@@ -3,7 +3,8 @@
 //! Invariants: a process that ends before it has said its last word is an error with everything
 //! it wrote to its standard error; dropping the family kills what is left; so does silence.
 
-use std::process::Stdio;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
@@ -32,6 +33,8 @@ struct Member {
     complaints: JoinHandle<String>,
     /// It has said its last word.
     is_done: bool,
+    /// Its end was waited for, and was the right one.
+    has_ended: bool,
 }
 
 #[derive(Debug)]
@@ -74,9 +77,10 @@ impl Family {
         let output = child.stdout.take().ok_or("no standard output")?;
         let errors = child.stderr.take().ok_or("no standard error")?;
         let number = self.members.len();
+        let (is_done, has_ended) = (false, false);
         self.readers.spawn(listen(number, output, self.sender.clone()));
         let complaints = tokio::spawn(note(errors));
-        self.members.push(Member { name, child, input, complaints, is_done: false });
+        self.members.push(Member { name, child, input, complaints, is_done, has_ended });
         Ok(number)
     }
 
@@ -114,7 +118,7 @@ impl Family {
             let member = &mut self.members[number];
             match heard {
                 Heard::Word(word) => {
-                    member.is_done = matches!(word, Word::Finished(_) | Word::Stopped(_));
+                    member.is_done |= matches!(word, Word::Finished(_) | Word::Stopped(_));
                     return Ok((number, word));
                 }
                 Heard::End if member.is_done => {}
@@ -132,14 +136,46 @@ impl Family {
     /// If one did not.
     pub(crate) async fn end(mut self) -> Result<(), crate::Failure> {
         for number in 0..self.members.len() {
-            let ended = tokio::time::timeout(SILENCE_MAX, self.members[number].child.wait()).await;
-            let name = &self.members[number].name;
-            let status = ended.map_err(|_| format!("{name} does not end"))??;
-            if !status.success() {
-                return Err(self.obituary(number).await);
-            }
+            self.until_ended(number).await?;
         }
         Ok(())
+    }
+
+    /// Waits until a process has ended in good order.
+    ///
+    /// # Errors
+    /// If its exit code is not 0, or it goes on.
+    pub(crate) async fn until_ended(&mut self, number: usize) -> Result<(), crate::Failure> {
+        if self.members[number].has_ended {
+            return Ok(());
+        }
+        let status = self.wait(number).await?;
+        if !status.success() {
+            return Err(self.obituary(number).await);
+        }
+        self.members[number].has_ended = true;
+        Ok(())
+    }
+
+    /// Kills a process with SIGKILL, and waits until the system has closed what it had open.
+    ///
+    /// # Errors
+    /// If it ended in any other way.
+    pub(crate) async fn kill(&mut self, number: usize) -> Result<(), crate::Failure> {
+        self.members[number].is_done = true;
+        self.members[number].child.start_kill()?;
+        let status = self.wait(number).await?;
+        if status.signal() != Some(SIGKILL) {
+            return Err(self.obituary(number).await);
+        }
+        self.members[number].has_ended = true;
+        Ok(())
+    }
+
+    async fn wait(&mut self, number: usize) -> Result<ExitStatus, crate::Failure> {
+        let Member { name, child, .. } = &mut self.members[number];
+        let ended = tokio::time::timeout(SILENCE_MAX, child.wait()).await;
+        Ok(ended.map_err(|_| format!("{name} does not end"))??)
     }
 
     /// What there is to say of a process that ended too early.
@@ -189,4 +225,6 @@ async fn note(errors: impl AsyncRead + Unpin) -> String {
 
 /// Twice the timeout of a call: whoever works says something in that time.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// The same number on every Unix.
+const SIGKILL: i32 = 9;
 const COMPLAINT_BYTES_MAX: usize = 8192;

@@ -1,13 +1,15 @@
 //! Whether the run was good: the cells of the matrix, the changes, and everything found wrong.
 //!
-//! Invariant: no error is expected in this run, so every error is a fault; what cannot be must be
-//! zero, what must be seen must not.
+//! Invariant: every error is a fault, but those that the ledgers explain by the kill of a server;
+//! what cannot be must be zero, what must be seen must not.
 
 use crate::World;
 use crate::client::CALLS_AT_A_TIME;
 use crate::director::{PAIRS, Seen};
 use crate::ledger::Invariant;
-use crate::plan::{CHANGES, OLD_WAY, SETTLED, change_phase, settled_phase, way_of};
+use crate::loss::{Ending, Loss};
+use crate::plan::{Action, CHANGES, SETTLED, Way};
+use crate::plan::{change_phase, instance_of, may_lag, settled_phase, way_of};
 use crate::words::{Answered, ClientReport, Failed, Latency};
 
 /// The calls of one client to one server that were answered in one version.
@@ -27,7 +29,8 @@ pub(crate) struct Cell<'a> {
     pub(crate) errors: Vec<&'a Failed>,
 }
 
-/// Calls around one change: of the old client, and of the new client in version 1 and 2.
+/// Calls around one change, to its server: of the old client, and of the new client in version 1
+/// and 2.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Around {
     /// Made before it was begun, after the change before.
@@ -77,8 +80,7 @@ pub(crate) fn matrix(seen: &Seen) -> Vec<Cell<'_>> {
 
 /// The calls around each change.
 pub(crate) fn around_changes(seen: &Seen) -> Vec<Around> {
-    let (old, new) = (&seen.clients[2], &seen.clients[3]);
-    let in_phase = |phase| {
+    let in_phase = |(old, new), phase| {
         let of = |report: &ClientReport, version: Option<u16>| {
             sum(report.answered.iter().filter(|row| {
                 row.phase == phase && version.is_none_or(|version| row.version == version)
@@ -86,10 +88,14 @@ pub(crate) fn around_changes(seen: &Seen) -> Vec<Around> {
         };
         [of(old, None), of(new, Some(1)), of(new, Some(2))]
     };
-    let around = |change| Around {
-        before: in_phase(settled_phase(change)),
-        meanwhile: in_phase(change_phase(change)),
-        after: in_phase(settled_phase(change + 1)),
+    let around = |change: usize| {
+        let of = if CHANGES[change].server == World::V1 { 0 } else { 2 };
+        let clients = (&seen.clients[of], &seen.clients[of + 1]);
+        Around {
+            before: in_phase(clients, settled_phase(change)),
+            meanwhile: in_phase(clients, change_phase(change)),
+            after: in_phase(clients, settled_phase(change + 1)),
+        }
     };
     (0..CHANGES.len()).map(around).collect()
 }
@@ -99,7 +105,7 @@ pub(crate) fn faults(seen: &Seen) -> Vec<String> {
     let mut faults = Vec::new();
     for cell in matrix(seen) {
         let name = cell.name();
-        for failed in &cell.errors {
+        for failed in cell.errors.iter().filter(|failed| !is_explained(seen, &cell, failed)) {
             let Failed { kind, calls, first, .. } = failed;
             faults.push(format!("{name}: {calls} calls failed: {kind}; the first: {first}"));
         }
@@ -112,42 +118,78 @@ pub(crate) fn faults(seen: &Seen) -> Vec<String> {
         }
     }
     builds(seen, &mut faults);
+    endings(seen, &mut faults);
     counts(seen, &mut faults);
     ledger(seen, &mut faults);
     faults
 }
 
+/// Whether the ledgers explain all these failures; those that they do not are told by `endings`.
+fn is_explained(seen: &Seen, cell: &Cell<'_>, failed: &Failed) -> bool {
+    let endings = seen.endings.iter();
+    let of_server = endings.filter(|(ending, _)| {
+        ending.action == Action::Kill && ending.instance == instance_of(cell.server, false)
+    });
+    let known = of_server.filter_map(|(_, loss)| loss.errors.get(&failed.kind)).sum::<u64>();
+    failed.version == 0 && failed.calls <= known
+}
+
+/// A server that is drained costs no call; one that is killed only those that it explains.
+fn endings(seen: &Seen, faults: &mut Vec<String>) {
+    let mut explained = 0;
+    for (ending, loss) in &seen.endings {
+        let instance = ending.instance;
+        let unexplained = loss.unexplained.iter().take(LEDGER_FAULTS_SHOWN);
+        faults.extend(unexplained.map(|why| format!("end of process {instance}: {why}")));
+        let failed: u64 = loss.errors.values().sum();
+        if failed != loss.explained {
+            let text = format!(
+                "end of process {instance}: it explains {} of {failed} errors",
+                loss.explained
+            );
+            faults.push(text);
+        }
+        if loss.in_flight == 0 {
+            let text =
+                format!("process {instance} ended with no call in flight, so nothing is proven");
+            faults.push(text);
+        }
+        explained += loss.explained;
+    }
+    let failed: u64 = seen.verdict.errors.values().sum();
+    if failed != explained {
+        faults.push(format!("the ledgers have {failed} errors, {explained} are explained"));
+    }
+    let wanted = CHANGES.iter().filter(|change| !matches!(change.action, Action::Tell(_)));
+    if seen.endings.len() != wanted.count() {
+        faults.push("a server that was to end did not, so nothing is proven".to_owned());
+    }
+}
+
 /// Every answer came from the handler that was there when its call was made.
 fn builds(seen: &Seen, faults: &mut Vec<String>) {
-    for ((client, server), report) in PAIRS.into_iter().zip(&seen.clients) {
-        let is_changed = (client, server) == (World::V2, World::V2);
+    for (pair, report) in PAIRS.into_iter().zip(&seen.clients) {
+        let (from, to) = (pair.0.name(), pair.1.name());
         for settled in 0..SETTLED {
-            let way = if is_changed { way_of(settled) } else { OLD_WAY };
-            let next = if settled + 1 < SETTLED { way_of(settled + 1) } else { way };
+            let way = way_of(pair, settled);
+            let next = way_of(pair, (settled + 1).min(SETTLED - 1));
             for row in rows(report, settled_phase(settled)) {
-                let found = (row.version, row.build);
+                let found = way_in(row);
                 // Those that were in flight when the next change came.
                 let is_early = found == next && row.calls <= CALLS_AT_A_TIME;
-                // The news of a higher version reaches a client a little after the change.
-                let is_lag = is_changed && settled == LIFTED && found == OLD_WAY;
+                let is_lag = may_lag(settled) && found == way_of(pair, settled - 1);
                 if found != way && !is_early && !is_lag {
-                    let (from, to) = (client.name(), server.name());
-                    let ((version, build), calls) = (found, row.calls);
+                    let calls = row.calls;
                     faults.push(format!(
-                        "{from} to {to}: {calls} calls made in phase {settled} were answered in \
-                         version {version} by build {build}, not in {} by {}",
-                        way.0, way.1
+                        "{from} to {to}: {calls} calls made in phase {settled} were answered by \
+                         {found}, not by {way}"
                     ));
                 }
             }
-            let by_way =
-                sum(rows(report, settled_phase(settled))
-                    .filter(|row| (row.version, row.build) == way));
-            if is_changed && by_way == 0 {
-                let ((version, build), from) = (way, client.name());
+            if !rows(report, settled_phase(settled)).any(|row| way_in(row) == way) {
                 faults.push(format!(
-                    "{from}: no call of phase {settled} was answered in version {version} by build \
-                     {build}, so nothing is proven"
+                    "{from} to {to}: no call of phase {settled} was answered by {way}, so nothing \
+                     is proven"
                 ));
             }
         }
@@ -156,19 +198,29 @@ fn builds(seen: &Seen, faults: &mut Vec<String>) {
 
 /// What the two sides counted agrees, and nothing was left behind.
 fn counts(seen: &Seen, faults: &mut Vec<String>) {
-    for (at, server) in [World::V1, World::V2].into_iter().enumerate() {
-        let name = server.name();
-        let of_server = PAIRS.into_iter().zip(&seen.clients).filter(|(pair, _)| pair.1 == server);
-        let answered: u64 = of_server.map(|(_, report)| report.downloads).sum();
-        let counted = seen.servers[at].downloads;
+    let answered = |instance: u64| -> u64 {
+        seen.clients.iter().filter_map(|report| report.downloads.get(&instance)).sum()
+    };
+    for server in &seen.servers {
+        let (instance, counted, cut) = (server.instance, server.downloads, server.cut);
+        let answered = answered(instance);
         if answered != counted {
             faults.push(format!(
-                "server {name} counted {counted} downloads, its clients had {answered} answered"
+                "process {instance} counted {counted} downloads, its clients had {answered} answered"
             ));
         }
-        let cut = seen.servers[at].cut;
         if cut > 0 {
-            faults.push(format!("server {name} cut {cut} connections at its end"));
+            faults.push(format!("process {instance} cut {cut} connections at its end"));
+        }
+    }
+    // The one that was killed counts no more; its ledger does.
+    for (Ending { instance, .. }, loss) in killed(seen) {
+        let (begun, lost, answered) = (loss.downloads, loss.executed, answered(*instance));
+        if begun != answered + lost {
+            faults.push(format!(
+                "process {instance}, which was killed, had begun {begun} downloads; {answered} were \
+                 answered, and {lost} ran without"
+            ));
         }
     }
     for replaced in &seen.replaced {
@@ -189,11 +241,11 @@ fn ledger(seen: &Seen, faults: &mut Vec<String>) {
     if verdict.calls != made {
         faults.push(format!("the ledgers have {} calls, the clients made {made}", verdict.calls));
     }
-    if (verdict.clients, verdict.servers, verdict.torn) != (4, 2, 0) {
+    if (verdict.clients, verdict.servers, verdict.torn) != (4, 4, 1) {
         let (clients, servers, torn) = (verdict.clients, verdict.servers, verdict.torn);
         faults.push(format!(
-            "there must be whole ledgers of 4 clients and 2 servers: {clients} and {servers} \
-             were found, {torn} of them torn"
+            "there must be ledgers of 4 clients and 4 server processes, all whole but that of the \
+             killed one: {clients} and {servers} were found, {torn} of them torn"
         ));
     }
     let found = verdict.violations.iter().map(|violation| format!("ledger: {violation}"));
@@ -209,6 +261,20 @@ pub(crate) fn doubled(seen: &Seen) -> u64 {
     seen.verdict.doubled + seen.verdict.count(Invariant::L3)
 }
 
+/// The ends of server processes that were killed.
+pub(crate) fn killed(seen: &Seen) -> impl Iterator<Item = &(Ending, Loss)> {
+    seen.endings.iter().filter(|(ending, _)| ending.action == Action::Kill)
+}
+
+/// Downloads that were answered.
+pub(crate) fn downloads(seen: &Seen) -> u64 {
+    seen.clients.iter().flat_map(|report| report.downloads.values()).sum()
+}
+
+fn way_in(row: &Answered) -> Way {
+    Way { instance: row.instance, version: row.version, build: row.build }
+}
+
 fn rows(report: &ClientReport, phase: usize) -> impl Iterator<Item = &Answered> {
     report.answered.iter().filter(move |row| row.phase == phase)
 }
@@ -217,6 +283,4 @@ fn sum<'a>(rows: impl Iterator<Item = &'a Answered>) -> u64 {
     rows.map(|row| row.calls).sum()
 }
 
-/// The settled phase after the ceiling was lifted.
-const LIFTED: usize = 3;
 const LEDGER_FAULTS_SHOWN: usize = 10;

@@ -21,6 +21,7 @@ mod family;
 mod judge;
 #[path = "../../tests/ledger/mod.rs"]
 mod ledger;
+mod loss;
 mod packages;
 mod plan;
 mod report;

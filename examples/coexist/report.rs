@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use crate::director::Seen;
-use crate::judge::{Cell, around_changes, doubled, matrix};
-use crate::plan::CHANGES;
+use crate::judge::{Cell, around_changes, doubled, downloads, matrix};
+use crate::loss::{Ending, Loss};
+use crate::plan::{Action, CHANGES};
 use crate::show::{thousands, time};
 use crate::words::{Failed, Latency};
 
@@ -32,13 +33,17 @@ pub(crate) fn print(seen: &Seen, faults: &[String], out: &mut impl Write) -> io:
     writeln!(out)?;
     print_changes(seen, out)?;
     writeln!(out)?;
+    print_endings(seen, out)?;
+    writeln!(out)?;
     write!(out, "{}", seen.verdict)?;
     writeln!(out)?;
     let (calls, took) = (thousands(seen.verdict.calls), time(seen.took_us));
     if faults.is_empty() {
-        let downloads = thousands(seen.servers.iter().map(|server| server.downloads).sum());
-        writeln!(out, "good: {calls} calls in {took}, none lost, none executed twice, no error;")?;
-        writeln!(out, "      {downloads} downloads, each counted once")?;
+        let downloads = thousands(downloads(seen));
+        let errors = thousands(seen.verdict.errors.values().sum());
+        writeln!(out, "good: {calls} calls in {took}, none lost, none executed twice;")?;
+        writeln!(out, "      {downloads} downloads answered, each counted once;")?;
+        writeln!(out, "      {errors} errors, each of them explained by the kill")?;
     } else {
         let (count, s) = (faults.len(), if faults.len() == 1 { "" } else { "s" });
         writeln!(out, "bad: {calls} calls in {took}, {count} fault{s}")?;
@@ -53,17 +58,43 @@ fn print_changes(seen: &Seen, out: &mut impl Write) -> io::Result<()> {
     let rule = "-".repeat(78);
     writeln!(
         out,
-        "changes to server v2, and the calls         client v1,  client v2,  client v2,"
+        "changes, and the calls that were made       client v1,  client v2,  client v2,"
     )?;
-    writeln!(out, "that were made around them                  version 1   version 1   version 2")?;
+    writeln!(out, "to that server around them                  version 1   version 1   version 2")?;
     writeln!(out, "{rule}")?;
     for (change, around) in CHANGES.iter().zip(around_changes(seen)) {
-        writeln!(out, "{}", change.text)?;
+        writeln!(out, "server {}: {}", change.server.name(), change.text)?;
         let rows =
             [("before", around.before), ("meanwhile", around.meanwhile), ("after", around.after)];
         for (when, counts) in rows {
             let [old, new_in_1, new_in_2] = counts.map(thousands);
             writeln!(out, "  {when:<39}{old:>12}{new_in_1:>12}{new_in_2:>12}")?;
+        }
+    }
+    Ok(())
+}
+
+/// What became of the calls when a server process ended.
+fn print_endings(seen: &Seen, out: &mut impl Write) -> io::Result<()> {
+    let rule = "-".repeat(78);
+    writeln!(out, "server processes that ended under traffic")?;
+    writeln!(out, "{rule}")?;
+    for (ending, loss) in &seen.endings {
+        let is_kill = ending.action == Action::Kill;
+        let how = if is_kill { "killed with SIGKILL" } else { "drained, exit code 0" };
+        let (of, after) = (ending.instance, ending.successor);
+        let over = time(ending.over_us - ending.begun_us);
+        writeln!(out, "process {of} {how}; process {after} at its address after {over}")?;
+        let mut row =
+            |what: &str, count: u64| writeln!(out, "  {what:<63}{:>12}", thousands(count));
+        row("calls in flight when it began", loss.in_flight)?;
+        row("calls in flight or made until the successor listened", loss.calls_during)?;
+        row("errors", loss.errors.values().sum())?;
+        if is_kill {
+            row("  idempotent calls", loss.idempotent_failed)?;
+            row("  other calls, their outcome unknown, explained by the kill", loss.explained)?;
+            row("    of them begun before the kill, as the ledger knows", loss.executed)?;
+            row("idempotent calls tried again by the successor, and answered", loss.tried_again)?;
         }
     }
     Ok(())
@@ -100,18 +131,41 @@ pub(crate) fn json(seen: &Seen, faults: &[String]) -> Value {
             })
         })
         .collect();
-    let downloads: u64 = seen.servers.iter().map(|server| server.downloads).sum();
+    let ended = |action| seen.endings.iter().find(|(ending, _)| ending.action == action);
     json!({
         "calls": seen.verdict.calls,
         "ok": seen.verdict.ok,
-        "not_idempotent": downloads,
+        "not_idempotent": downloads(seen),
         "errors": errors,
         "lost": seen.verdict.lost,
         "doubled": doubled(seen),
         "matrix": matrix,
         "changes": changes,
+        "drained": ended(Action::Drain).map(ending_json),
+        "killed": ended(Action::Kill).map(ending_json),
         "faults": faults,
         "took_ms": seen.took_us / 1000,
+    })
+}
+
+fn ending_json((ending, loss): &(Ending, Loss)) -> Value {
+    let took_ms = (ending.over_us - ending.begun_us) / 1000;
+    if ending.action != Action::Kill {
+        return json!({
+            "in_flight": loss.in_flight,
+            "calls_during": loss.calls_during,
+            "errors": loss.errors.values().sum::<u64>(),
+            "took_ms": took_ms,
+        });
+    }
+    json!({
+        "in_flight": loss.in_flight,
+        "calls_during": loss.calls_during,
+        "tried_again": loss.tried_again,
+        "errors": loss.errors,
+        "explained": loss.explained,
+        "executed": loss.executed,
+        "took_ms": took_ms,
     })
 }
 

@@ -31,6 +31,10 @@ pub(crate) struct ServerTask {
     pub(crate) world: World,
     /// Its number in the ledger.
     pub(crate) instance: u64,
+    /// Where to listen.
+    pub(crate) address: String,
+    /// The build of the version 2 handlers that it begins with.
+    pub(crate) build: u32,
     /// The file with the packages.
     pub(crate) packages: PathBuf,
     /// The ledger to write.
@@ -45,7 +49,8 @@ pub(crate) async fn run(task: ServerTask) -> Result<(), crate::Failure> {
     let packages = Packages::load(&task.packages)?;
     let log = ServerLog::create(&task.log, task.instance)?;
     let stock = Arc::new(Stock::new(packages, log, task.instance));
-    let mut shop = Shopkeeper { desk: Desk::new(Arc::clone(&stock), 1), build: 1 };
+    let mut shop =
+        Shopkeeper { desk: Desk::new(Arc::clone(&stock), task.build), build: task.build };
 
     let mut config = ServerConfig::default();
     config.build = format!("coexist {}", task.world.name());
@@ -65,7 +70,7 @@ pub(crate) async fn run(task: ServerTask) -> Result<(), crate::Failure> {
     }
 
     let mut orders = orders()?;
-    let bound = server.bind("tcp://127.0.0.1:0").await?;
+    let bound = server.bind(&task.address).await?;
     say(&Word::Listening(bound.url()))?;
     let dispatch = bound.dispatch();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -84,7 +89,7 @@ pub(crate) async fn run(task: ServerTask) -> Result<(), crate::Failure> {
     };
     let downloads = stock.downloads();
     stock.close()?;
-    say(&Word::Stopped(ServerReport { downloads, cut }))?;
+    say(&Word::Stopped(ServerReport { instance: task.instance, downloads, cut }))?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::caller::Answer;
+use crate::contract::Execution;
 use crate::words::{Answered, ClientReport, Failed, Latency, Progress};
 
 /// Counts of one client.
@@ -20,9 +21,11 @@ pub(crate) struct Tally {
 #[derive(Debug, Default)]
 struct Counts {
     calls: u64,
-    downloads: u64,
+    /// By server process.
+    downloads: BTreeMap<u64, u64>,
     in_phase: BTreeMap<usize, u64>,
-    answered: BTreeMap<(usize, u16, u32), u64>,
+    /// By phase, server process, version and build.
+    answered: BTreeMap<(usize, u64, u16, u32), u64>,
     latencies_us: BTreeMap<u16, Vec<u32>>,
     /// By version, 0 for none, and kind.
     errors: BTreeMap<(u16, String), (u64, String)>,
@@ -45,9 +48,9 @@ impl Tally {
     ) -> Option<Progress> {
         let mut counts = self.lock();
         let progress = counts.add_call(phase, self.step);
-        counts.downloads += u64::from(answer.total.is_some());
-        let (version, build) = (answer.by.version, answer.by.build);
-        *counts.answered.entry((phase, version, build)).or_default() += 1;
+        let Execution { instance, version, build, .. } = answer.by;
+        *counts.downloads.entry(instance).or_default() += u64::from(answer.total.is_some());
+        *counts.answered.entry((phase, instance, version, build)).or_default() += 1;
         let latency_us = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
         counts.latencies_us.entry(version).or_default().push(latency_us);
         if let Some(wrong) = wrong {
@@ -66,11 +69,9 @@ impl Tally {
     /// Everything, at the end.
     pub(crate) fn report(&self) -> ClientReport {
         let mut counts = self.lock();
-        let answered = counts.answered.iter().map(|(&(phase, version, build), &calls)| Answered {
-            phase,
-            version,
-            build,
-            calls,
+        let answered = counts.answered.iter().map(|(key, &calls)| {
+            let &(phase, instance, version, build) = key;
+            Answered { phase, instance, version, build, calls }
         });
         let answered = answered.collect();
         let mut latencies = BTreeMap::new();
@@ -87,7 +88,7 @@ impl Tally {
         });
         ClientReport {
             calls: counts.calls,
-            downloads: counts.downloads,
+            downloads: counts.downloads.clone(),
             answered,
             latencies,
             errors: errors.collect(),

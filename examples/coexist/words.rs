@@ -76,8 +76,8 @@ pub(crate) struct Progress {
 pub(crate) struct ClientReport {
     /// Calls made.
     pub(crate) calls: u64,
-    /// Downloads that were answered.
-    pub(crate) downloads: u64,
+    /// Downloads that were answered, by the server process that did.
+    pub(crate) downloads: BTreeMap<u64, u64>,
     /// Calls that were answered, by who answered them.
     pub(crate) answered: Vec<Answered>,
     /// By version, over all phases.
@@ -99,11 +99,13 @@ pub(crate) struct Failed {
     pub(crate) first: String,
 }
 
-/// Calls that were made in one phase and answered by one build in one version.
+/// Calls that were made in one phase and answered by one process, build and version.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Answered {
     /// The phase in which they were made.
     pub(crate) phase: usize,
+    /// The server process that answered.
+    pub(crate) instance: u64,
     /// The version in which they were answered.
     pub(crate) version: u16,
     /// The build of the handler that answered.
@@ -124,6 +126,8 @@ pub(crate) struct Latency {
 /// What a server has counted.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct ServerReport {
+    /// Which process it is.
+    pub(crate) instance: u64,
     /// Copies downloaded, by its own count.
     pub(crate) downloads: u64,
     /// Connections that had to be cut when it stopped.

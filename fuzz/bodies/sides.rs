@@ -159,5 +159,6 @@ fn client_limits() -> ClientLimits {
         calls_max: 8,
         codecs: vec![1],
         build: String::from("client"),
+        first_call: CallId(1),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::policy::{Backoff, BudgetConfig, RetryPolicy};
 use crate::proto::{ConductLimits, KeepaliveLimits};
 use crate::service::DecodeLimits;
-use crate::wire::{FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR};
+use crate::wire::{CallId, FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR};
 
 /// Settings of a channel. All limits are finite.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +69,12 @@ pub struct ClientConfig {
     ///
     /// Default: empty.
     pub build: String,
+    /// The id of the first call on each connection, odd; of an even one the next is taken. A
+    /// connection whose ids are used up is left to the calls that are on it, and another one is
+    /// made.
+    ///
+    /// Default: 1. Higher: for tests of that end, which is 2^31 calls away otherwise.
+    pub first_call: CallId,
 }
 
 impl Default for ClientConfig {
@@ -90,6 +96,7 @@ impl Default for ClientConfig {
             retry_budget: BudgetConfig::default(),
             decode: DecodeLimits::default(),
             build: String::new(),
+            first_call: CallId(1),
         }
     }
 }

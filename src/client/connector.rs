@@ -184,6 +184,7 @@ impl Connector {
             calls_max: self.config.in_flight_calls_max,
             codecs: vec![self.codec.id()],
             build: self.config.build.clone(),
+            first_call: self.config.first_call,
         };
         let settings = ClientSettings {
             limits,

@@ -113,6 +113,13 @@ impl<T: Default> CallTable<T> {
         Self { slots, next, busy: 0, calls_max, earliest: Earliest::default() }
     }
 
+    /// Gives this id first, not 1. Of an even one the next is taken.
+    #[must_use]
+    pub const fn beginning_at(mut self, first: CallId) -> Self {
+        self.next = Some(first.0 | 1);
+        self
+    }
+
     /// Changes how many calls are allowed; calls that are there stay.
     pub const fn set_calls_max(&mut self, calls_max: usize) {
         self.calls_max = if calls_max == 0 { 1 } else { calls_max };
@@ -416,8 +423,7 @@ mod tests {
     /// The last id there is can be given; after it none is, and the table says so.
     #[test]
     fn ca_1_gives_every_id_up_to_the_last() {
-        let mut calls = CallTable::<u32>::new(8);
-        calls.next = Some(u32::MAX - 2);
+        let mut calls = CallTable::<u32>::new(8).beginning_at(CallId(u32::MAX - 3));
         let deadline = deadline();
         let ids: Vec<u32> =
             std::iter::from_fn(|| calls.open(deadline, 0, 0)).map(|opened| opened.id.0).collect();

@@ -47,6 +47,8 @@ pub struct ClientLimits {
     pub codecs: Vec<u8>,
     /// Which build this is, for people.
     pub build: String,
+    /// The id of the first call, odd: 1, but where the end of the ids is to come soon.
+    pub first_call: CallId,
 }
 
 /// What a frame meant.
@@ -95,6 +97,7 @@ impl<T: Default> ClientConnection<T> {
         append_control(out, Kind::HELLO, CallId::CONNECTION, &hello.to_ext(), &[]);
         // Not one of them is answered before HELLO_ACK: so many are sent, at most (HS-8).
         let calls = CallTable::new(limits.calls_max.min(EARLY_CALLS_MAX) as usize);
+        let calls = calls.beginning_at(limits.first_call);
         let transcript = fnv64(&out[start..]);
         let state = State::Preface;
         let (server, table, last_call) = (None, None, None);

@@ -19,12 +19,14 @@ mod limits;
 mod listener;
 mod live;
 mod metastable;
+mod next_version;
 mod panics;
 mod patience;
 mod policy;
 mod raw;
 mod retry;
 mod review;
+mod rollover;
 mod run_modes;
 mod schema;
 #[cfg(seeded_bugs)]

@@ -35,4 +35,5 @@ pub use check::{Rules, check, check_bytes, check_with};
 pub use record::{Answer, Attempt, Disposition, End, How, Issue, Outcome, Rest, Sent, Start};
 pub use report::{Call, Invariant, Verdict, Violation};
 pub use retries::Budget;
+pub use text::{Owner, Record};
 pub use writer::{ClientLog, Memory, ServerLog};

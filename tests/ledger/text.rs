@@ -22,14 +22,14 @@ use super::record::{Answer, Attempt, Disposition, End, How, Issue, Outcome, Rest
 
 /// Whose log it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
+pub enum Owner {
     Client(u64),
     Server(u64),
 }
 
 /// One line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Record<'a> {
+pub enum Record<'a> {
     Header { owner: Owner, pid: u32 },
     Issue(Issue<'a>),
     Attempt(Attempt<'a>),
@@ -43,7 +43,7 @@ pub(super) enum Record<'a> {
 
 impl<'a> Record<'a> {
     /// Reads one line, without its line break. The error says which word is wrong.
-    pub(super) fn parse(line: &'a str) -> Result<Self, String> {
+    pub fn parse(line: &'a str) -> Result<Self, String> {
         let mut words = Words(line.split(' '));
         let record = match words.word("a record's name")? {
             MAGIC => Self::parse_header(&mut words)?,

@@ -160,6 +160,7 @@ pub(crate) fn client_limits() -> ClientLimits {
         calls_max: 1024,
         codecs: vec![1],
         build: "ledger-client 1.4.0".to_owned(),
+        first_call: CallId(1),
     }
 }
 
