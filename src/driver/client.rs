@@ -421,7 +421,7 @@ impl ClientShared {
             Flush::Write(mut writer) => match writer.write_now() {
                 Ok(()) => release(self, writer),
                 Err(error) => {
-                    let failed = self.lock().out.fail();
+                    let failed = self.lock().out.fail_writing(writer);
                     drop(failed);
                     self.handle_write_error(&error);
                 }

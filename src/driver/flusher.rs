@@ -102,8 +102,7 @@ impl<H: FlushHost> Flusher<H> {
                 };
                 let Poll::Ready(result) = result else {
                     if self.is_stalled() {
-                        drop(self.writer.take());
-                        drop(self.host.with_outbound(Outbound::fail));
+                        self.fail();
                         self.host.handle_stall(self.write_timeout);
                         return Poll::Ready(true);
                     }
@@ -123,7 +122,7 @@ impl<H: FlushHost> Flusher<H> {
                 };
                 self.stall = None;
                 if let Err(error) = result {
-                    drop(self.host.with_outbound(Outbound::fail));
+                    self.fail();
                     self.host.handle_write_error(&error);
                     return Poll::Ready(true);
                 }
@@ -157,6 +156,13 @@ impl<H: FlushHost> Flusher<H> {
                     self.is_shutting_down = true;
                 }
             }
+        }
+    }
+
+    /// Gives the stream up; the writer is dropped without the lock.
+    fn fail(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            drop(self.host.with_outbound(|out| out.fail_writing(writer)));
         }
     }
 

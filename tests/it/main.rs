@@ -10,6 +10,7 @@ mod ledger;
 
 mod bad_input;
 mod cancel;
+mod conversation;
 mod deadline;
 mod drain;
 mod fuzz_corpus;
@@ -24,15 +25,18 @@ mod panics;
 mod patience;
 mod policy;
 mod raw;
+mod resets;
 mod retry;
 mod review;
 mod rollover;
 mod run_modes;
 mod schema;
+mod scripted;
 #[cfg(seeded_bugs)]
 mod seeded_bugs;
 mod slots;
 mod spec;
+mod splits;
 mod stall;
 mod stuck;
 mod support;
