@@ -302,8 +302,9 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Answers made in one turn, before others have theirs: large ones take their time.
-const TURN_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Answers made in one turn, before others have theirs: large ones take their time, and a runtime
+/// looks for news from its sockets only after so many turns (tokio: 61).
+const TURN_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// What a request costs while it runs: its payload and its metadata.
 const fn request_bytes(request: &Request<'_>) -> usize {
