@@ -10,6 +10,7 @@ mod ledger;
 
 mod bad_input;
 mod cancel;
+mod cancel_safety;
 mod conversation;
 mod deadline;
 mod drain;
