@@ -16,6 +16,7 @@ mod deadline;
 mod drain;
 mod fuzz_corpus;
 mod handshake;
+mod herd;
 mod ledgered;
 mod limits;
 mod live;
