@@ -52,7 +52,7 @@ pub struct ClientConfig {
     pub write_timeout: Duration,
     /// Waits between attempts to connect, after one has failed.
     ///
-    /// Default: 100 ms, doubling up to 10 s, the upper half of it drawn at random.
+    /// Default: 100 ms, doubling up to 1 s, the upper half of it drawn at random.
     pub reconnect: Backoff,
     /// Whether calls wait while the server cannot be reached, until their deadlines, instead of
     /// failing with NOT_CONNECTED when an attempt to connect has failed.

@@ -10,11 +10,13 @@ mod ledger;
 
 mod bad_input;
 mod cancel;
+mod cancel_safety;
 mod conversation;
 mod deadline;
 mod drain;
 mod fuzz_corpus;
 mod handshake;
+mod herd;
 mod ledgered;
 mod limits;
 mod listener;
