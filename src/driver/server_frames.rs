@@ -1,7 +1,8 @@
 //! What a server's reader makes of the frames of one read.
 //!
 //! Invariants: frames are served in their order, until the output is over its limit, or the answers
-//! over those of one turn: what one read brought may ask for far more than it holds; what came before a violation counts.
+//! over those of one turn: what one read brought may ask for far more than it holds; what came
+//! before a violation counts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
