@@ -44,6 +44,8 @@ pub(crate) struct Client {
 pub(crate) struct Habits {
     /// Of a hundred calls, so many are dropped before their outcome.
     pub(crate) dropped: u64,
+    /// All of them are dropped after so many polls.
+    pub(crate) polls: Option<u64>,
     /// Of a hundred calls that cannot be stopped, so many are dropped long before their end.
     pub(crate) abandoned: u64,
     /// So many have a deadline of a few milliseconds.
@@ -353,7 +355,7 @@ impl Plan {
         let (mut timeout_us, mut hold_us, mut yields) = (random.between(500_000, 3_000_000), 0, 0);
         let mut patience = Patience::Whole;
         let kind = random.pick(&[
-            PLAIN, PLAIN, PLAIN, LOOK, LOOK, STUBBORN, STUBBORN, SPAWNED, BLOCKING, TURN, TURN,
+            PLAIN, PLAIN, LOOK, LOOK, STUBBORN, STUBBORN, STUBBORN, SPAWNED, BLOCKING, TURN, TURN,
         ]);
         if kind != BLOCKING && random.percent(60) {
             hold_us = random.magnitude(1, habits.hold_us_max);
@@ -369,6 +371,9 @@ impl Plan {
                 0 => Patience::Polls(random.below(12)),
                 _ => Patience::Us(random.magnitude(1, habits.hold_us_max * 2)),
             };
+        }
+        if let Some(polls) = habits.polls {
+            patience = Patience::Polls(polls);
         }
         if kind == STUBBORN && random.percent(habits.abandoned) {
             // Its answer comes all the same, to a slot that others want.
@@ -403,10 +408,28 @@ impl Plan {
 }
 
 impl Habits {
+    /// Calls that are waited for.
+    pub(crate) const fn patient() -> Self {
+        Self {
+            dropped: 0,
+            polls: None,
+            abandoned: 0,
+            hurried: 0,
+            panics: 0,
+            large: 0,
+            is_restless: false,
+            pause_us_max: 1000,
+            rests: 0,
+            rest_us_max: 0,
+            hold_us_max: 5000,
+        }
+    }
+
     pub(crate) fn draw(random: &mut Random) -> Self {
         Self {
             dropped: random.pick(&[0, 10, 40]),
-            abandoned: random.pick(&[0, 80]),
+            polls: None,
+            abandoned: random.pick(&[0, 80, 80]),
             hurried: random.pick(&[0, 10, 40]),
             panics: random.pick(&[0, 0, 3]),
             large: random.pick(&[0, 0, 0, 0, 5]),

@@ -137,10 +137,10 @@ impl Weather {
         self.capacity_min >= 4096 && self.bytes_per_ms == 0
     }
 
-    /// Nothing in the way.
+    /// Nothing in the way but time, and no piece whole.
     pub(crate) const fn clear() -> Self {
-        let (latency_us_max, bytes_per_ms, capacity_min) = (0, 0, 65_536);
-        Self { latency_us_max, bytes_per_ms, capacity_min, chunks: Chunks::Whole, put_off: 0 }
+        let (latency_us_max, bytes_per_ms, capacity_min) = (300, 0, 65_536);
+        Self { latency_us_max, bytes_per_ms, capacity_min, chunks: Chunks::Any, put_off: 0 }
     }
 
     /// The same without what is a fault.
@@ -307,11 +307,6 @@ impl Link {
     /// The process of this end is being killed: nothing that its destructors do is seen outside.
     pub(crate) fn freeze(&self, side: Side) {
         self.lock().ends[side.index()].is_frozen = true;
-    }
-
-    /// Whether bytes vanish on it.
-    pub(crate) fn is_half_open(&self) -> bool {
-        self.lock().ways.iter().any(|way| way.vanishes)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -20,6 +20,8 @@ mod ledger;
 
 mod caller;
 mod executor;
+#[cfg(test)]
+mod exhaustive;
 mod expect;
 mod faults;
 mod house;

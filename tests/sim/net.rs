@@ -8,8 +8,8 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
+use switchback::ErrorKind;
 use switchback::transport::{Accept, Accepting, Address, Connect, Connecting, Stream};
-use switchback::{Error, ErrorKind};
 
 use crate::executor::{Executor, ProcessId};
 use crate::link::{Link, Side, Weather};

@@ -105,7 +105,7 @@ impl std::fmt::Display for Total {
 }
 
 /// Panics that were ordered are not worth a line each.
-fn hush() {
+pub(crate) fn hush() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();

@@ -53,7 +53,6 @@ pub(crate) struct Report {
     pub(crate) events: u64,
     pub(crate) steps: u64,
     pub(crate) virtual_us: u64,
-    pub(crate) connections: u64,
     pub(crate) verdict: Verdict,
     /// Everything that must not be; empty when all is well.
     pub(crate) wrong: Vec<String>,
@@ -96,14 +95,27 @@ impl Setting {
 
 /// Runs the simulation of a seed.
 pub(crate) fn run(seed: u64, is_shown: bool) -> Report {
-    let mut random = Random::new(seed, "setting");
-    let setting = Setting::draw(&mut random);
+    let setting = Setting::draw(&mut Random::new(seed, "setting"));
+    run_with(seed, &setting, is_shown, |_| ())
+}
+
+/// Runs a simulation; `look` comes between any two polls.
+pub(crate) fn run_with(
+    seed: u64,
+    setting: &Setting,
+    is_shown: bool,
+    look: impl Fn(&Arc<World>),
+) -> Report {
     let trace = Arc::new(Trace::new(is_shown));
     let executor = Executor::new(seed, setting.pace.clone(), trace);
     executor.note("seed", [seed, 0, 0], || format!("{seed}: {setting:#?}"));
-    let world = World::new(seed, &executor, &setting);
-    executor.spawn(GOD, direct(Arc::clone(&world), setting.clone(), random));
-    let halt = executor.run(|| world.is_over.load(Ordering::Relaxed));
+    let world = World::new(seed, &executor, setting);
+    let course = direct(Arc::clone(&world), setting.clone(), Random::new(seed, "course"));
+    executor.spawn(GOD, course);
+    let halt = executor.run(|| {
+        look(&world);
+        world.is_over.load(Ordering::Relaxed)
+    });
     let mut report = Report { seed, ..Report::default() };
     if let Err(halt) = halt {
         report.wrong.push(expect::halted(&world, &halt));
@@ -114,7 +126,7 @@ pub(crate) fn run(seed: u64, is_shown: bool) -> Report {
         expect::residue(&world, &mut report.wrong);
     }
     report.wrong.extend(world.complaints.take());
-    report.verdict = expect::judge(&world, &setting);
+    report.verdict = expect::judge(&world, setting);
     if !report.verdict.is_clean() {
         report.wrong.push(report.verdict.to_string());
     }
@@ -251,7 +263,7 @@ impl World {
         config.calls_max = random.pick(&[2, 8, 1024, 1024]);
         config.linger_timeout = ms(random.pick(&[50, 1000]));
         config.idle_timeout = ms(random.pick(&[300, 300_000, 300_000]));
-        config.connection_age = ms(random.pick(&[200, 1000, 1_800_000, 1_800_000]));
+        config.connection_age = ms(random.pick(&[100, 300, 1000, 1_800_000, 1_800_000]));
         config.drain_timeout = ms(10_000);
         if !self.setting.is_lossless() {
             config.drain_timeout = ms(random.pick(&[200, 2000, 10_000]));
