@@ -343,7 +343,7 @@ impl Server {
     pub(super) fn check(&self) {
         let here = || self.calls.values().filter(|run| !run.is_over);
         assert_eq!(self.pending.len(), here().count(), "calls here");
-        assert_eq!(self.pending.is_empty(), self.pending.len() == 0);
+        assert_eq!(self.pending.is_empty(), here().next().is_none());
         assert!(self.pending.len() <= self.setup.server_calls_max as usize, "too many calls");
         assert_eq!(self.pending.bytes(), here().map(|run| run.bytes).sum::<usize>());
         let first = here().filter(|run| run.end.is_none()).map(|run| run.deadline).min();
