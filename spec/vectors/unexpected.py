@@ -1,8 +1,9 @@
 """unexpected.json: what a peer may do wrong, as conversations to be held with a server or a client
 under test; and the tables of ../unexpected.md, which say the same for people.
 
-The rows are in unexpected_rows.py and unexpected_calls.py. Here is what they are made of, how they
-are checked, and how they are written down. The shapes are described in README.md beside it.
+The rows are in unexpected_rows.py, unexpected_calls.py and unexpected_liveness.py. Here is what
+they are made of, how they are checked, and how they are written down. The shapes are described in
+README.md beside it.
 """
 
 import json
@@ -19,6 +20,12 @@ ECHO_NAME, HOLD_NAME = "ux.Echo/echo", "ux.Echo/hold"
 ECHO, HOLD = wire.method_id(ECHO_NAME), wire.method_id(HOLD_NAME)
 TEXT = "u64->u64!never"
 LIMIT = 4194304  # frame_bytes_max of the side under test
+LIMITS = {
+    "frame_bytes_max": LIMIT, "handshake_timeout_ms": 5000, "calls_max": 1024,
+    "frame_timeout_ms": 5000, "write_timeout_ms": 10000, "idle_timeout_ms": 300000,
+    "silence_ms": 5000, "patience_ms": 5000,
+    "pings": 4, "idle_frames": 256, "errors": 100, "cancel_window": 500,
+}
 AGAIN = 9999  # the id of the call that shows that calls go on
 
 
@@ -43,6 +50,10 @@ def places(text, call=1, transcript=bytes(8)):
             out += wire.be(call, 4)
         elif name == "call+2":
             out += wire.be(call + 2, 4)
+        elif name in ("next", "same"):
+            out += wire.be(1, 4)
+        elif name == "ping":
+            out += bytes(8)
         else:
             raise SystemExit(f"no such place: {name}")
     return out
@@ -81,6 +92,11 @@ def ping(opaque=b"are you?", kind="PING", **changes):
 def close(reason=0, last_call=0, detail=b"", **changes):
     return wire.frame("CLOSE", fixed=wire.be(reason, 2) + wire.be(last_call, 4), payload=detail,
                       **changes)
+
+
+def goaway(last_call, reason=1, grace_ms=30000):
+    """A GOAWAY as text; `last_call` may be a place."""
+    return filled("GOAWAY", "00000000", f"{last_call}{reason:04x}{grace_ms:08x}")
 
 
 def head_of(data, at, change):
@@ -152,6 +168,11 @@ def send(data):
     return {"send": data if isinstance(data, str) else data.hex()}
 
 
+def many(step, times):
+    """The same step so many times."""
+    return step | {"times": times}
+
+
 def expect(kind, **fields):
     return {"expect": kind} | fields
 
@@ -187,17 +208,22 @@ def told(outcome_of, begin, steps, then, needs, call=None):
     return out
 
 
-def s_close(reason, *steps, last_call=0, begin="open", needs=()):
+def but(then, passed):
+    """An end, before which frames of these kinds may come."""
+    return then | ({"passed": list(passed)} if passed else {})
+
+
+def s_close(reason, *steps, last_call=0, begin="open", needs=(), passed=()):
     """The server under test closes. `last_call` None: not compared."""
     then = {"close": reason}
     if last_call is not None:
         then["last_call"] = last_call
-    return told("server", begin, steps, then, needs)
+    return told("server", begin, steps, but(then, passed), needs)
 
 
-def s_end(*steps, begin="open", needs=()):
+def s_end(*steps, begin="open", needs=(), passed=()):
     """The server under test ends the connection without another byte."""
-    return told("server", begin, steps, {"end": True}, needs)
+    return told("server", begin, steps, but({"end": True}, passed), needs)
 
 
 def s_open(*steps, begin="open", needs=(), again=AGAIN):
@@ -221,11 +247,10 @@ def wait(ms):
     return {"wait_ms": ms}
 
 
-
-
-def c_close(reason, *steps, begin="asked", call=LOST, needs=()):
+def c_close(reason, *steps, begin="asked", call=LOST, needs=(), passed=()):
     """The client under test closes, and its call ends."""
-    return told("client", begin, steps, {"close": reason, "last_call": 0}, needs, call)
+    then = but({"close": reason, "last_call": 0}, passed)
+    return told("client", begin, steps, then, needs, call)
 
 
 def c_end(*steps, begin="asked", call=LOST, needs=()):
@@ -270,7 +295,7 @@ def unexpected():
             {"name": ECHO_NAME, "version": 1, "text": TEXT, "does": "answers with its request"},
             {"name": HOLD_NAME, "version": 1, "text": TEXT, "does": "ends only when cancelled"},
         ],
-        "limits": [{"frame_bytes_max": LIMIT, "handshake_timeout_ms": 5000}],
+        "limits": [LIMITS],
         "begin": [{"side": side, "begin": name, "steps": steps}
                   for side, begins in BEGIN.items() for name, steps in begins.items()],
         "open": PROOF,
@@ -280,7 +305,7 @@ def unexpected():
 
 BY_BYTES = {"HEAD_CRC", "BODY_CRC", "FRAME_TOO_LARGE", "UNKNOWN_KIND", "UNKNOWN_FLAG",
             "UNKNOWN_TLV", "MALFORMED"}
-STEPS = {"send", "expect", "wait_ms", "end_of_input", "caller"}
+STEPS = {"send", "expect", "wait_ms", "end_of_input", "caller", "subject"}
 
 
 def check_unexpected(doc):
@@ -303,7 +328,8 @@ def check_side(doc, side, held, case_id):
                  if (b["side"], b["begin"]) == (side, held["begin"])) + held["steps"]
     for step in steps:
         same(len(STEPS & step.keys()), 1, f"{case_id}: {step}")
-    sent = b"".join(places(step["send"]) for step in steps if "send" in step)
+    sent = b"".join(places(step["send"]) * step.get("times", 1) for step in steps
+                    if "send" in step)
     reason = held["then"].get("close")
     fault = first_fault(sent)
     if reason in BY_BYTES:
@@ -358,13 +384,16 @@ def words(held):
         return f"({held['none']})"
     said = []
     for step in held["steps"]:
-        if step.get("expect") == "RESPONSE" and step["call"] != AGAIN:
+        times = f" {step['times']} times" if "times" in step else ""
+        if step.get("expect") == "RESPONSE" and step.get("call") != AGAIN:
             said.append(", ".join(["RESPONSE " + step["status"]]
-                                  + ([step["disposition"]] if "disposition" in step else [])))
-        elif step.get("expect") == "PONG":
-            said.append("PONG")
-        elif step.get("expect") == "CANCEL":
-            said.append("CANCEL")
+                                  + ([step["disposition"]] if "disposition" in step else []))
+                        + times)
+        elif step.get("expect") == "GOAWAY":
+            last = step["last_call"]
+            said.append("GOAWAY " + ("for any call" if last == 2 ** 32 - 1 else str(last)))
+        elif step.get("expect") in ("PING", "PONG", "CANCEL"):
+            said.append(step["expect"])
     then = held["then"]
     if "close" in then:
         said.append(f"CLOSE {then['close']}")

@@ -1,5 +1,5 @@
-"""The rows UX3xx requests, UX4xx liveness and the end, UX5xx tables, UX6xx floods and
-slowness, UX7xx answers; see unexpected_rows.py.
+"""The rows UX3xx requests, UX4xx liveness and the end, UX5xx tables, UX60x slow handshakes,
+UX7xx answers; see unexpected.py.
 """
 
 import wire
@@ -9,6 +9,7 @@ from unexpected import (
     both_close, c_close, c_end, c_go_on, c_open, cancel, close, expect, fails, filled, hello,
     hello_ack, meta, ping, refused, row_of, s_close, s_end, s_open, served, table_frame, table_of,
     wait)
+from unexpected_liveness import liveness
 
 CRITICAL = wire.tlv(0x8001, b"")
 ONLY_CLIENTS = "only clients send it: UX150"
@@ -468,4 +469,4 @@ def slowness():
 
 def requests_to_answers():
     return (ids() + requests() + blocks() + cancels() + closes() + ends() + tables() + slowness()
-            + answers() + answer_keys())
+            + liveness() + answers() + answer_keys())

@@ -312,8 +312,8 @@ impl ServerReader {
         let last_call = self.proto.last_call();
         let mut state = self.shared.lock();
         Close { reason, last_call, detail }.append(state.out.pending());
+        state.out.close(); // Before anybody writes: no PONG may stand behind it (LD-2).
         let flush = state.out.after_append(Eagerness { is_alone: true, threshold_bytes: 0 });
-        state.out.close();
         let flusher = state.out.wake();
         drop(state);
         self.shared.flush(flush);

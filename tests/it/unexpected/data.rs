@@ -3,7 +3,10 @@
 //! Its shape is described in `spec/vectors/README.md`; what this does not know is an error, so
 //! that no part of a case is passed over.
 
+use std::time::Duration;
+
 use serde::Deserialize;
+use switchback::proto::{ConductLimits, KeepaliveLimits};
 
 /// The file.
 #[derive(Debug, Deserialize)]
@@ -24,6 +27,16 @@ pub(crate) struct Suite {
 pub(crate) struct Limits {
     pub(crate) frame_bytes_max: u32,
     pub(crate) handshake_timeout_ms: u64,
+    pub(crate) calls_max: u32,
+    pub(crate) frame_timeout_ms: u64,
+    pub(crate) write_timeout_ms: u64,
+    pub(crate) idle_timeout_ms: u64,
+    silence_ms: u64,
+    patience_ms: u64,
+    pings: u32,
+    idle_frames: u32,
+    errors: u32,
+    cancel_window: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,8 +88,8 @@ pub(crate) struct Held {
     pub(crate) then: Then,
     /// How the call of a client under test may end; absent: it has been given up.
     pub(crate) call: Option<Vec<Outcome>>,
-    #[serde(default, rename = "needs")]
-    _needs: Vec<String>,
+    #[serde(default)]
+    needs: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -93,6 +106,12 @@ pub(crate) enum Step {
     Expect(Expect),
     Send {
         send: String,
+        #[serde(default = "once")]
+        times: usize,
+    },
+    Subject {
+        #[serde(rename = "subject")]
+        _drains: String,
     },
     Wait {
         wait_ms: u64,
@@ -114,6 +133,11 @@ pub(crate) struct Expect {
     /// Of the TLVs: the key that must be there, and its value.
     pub(crate) tlv: Option<(u16, String)>,
     pub(crate) opaque: Option<String>,
+    /// Of a GOAWAY.
+    pub(crate) last_call: Option<u32>,
+    /// So many of them.
+    #[serde(default = "once")]
+    pub(crate) times: usize,
     /// PONGs that may come before it.
     #[serde(default)]
     pub(crate) after: Vec<String>,
@@ -126,10 +150,16 @@ pub(crate) enum Then {
     Close {
         close: String,
         last_call: Option<u32>,
+        /// Kinds of frames that may come before it.
+        #[serde(default)]
+        passed: Vec<String>,
     },
     End {
         #[serde(rename = "end")]
         _is_so: bool,
+        /// The same; the last one may be cut.
+        #[serde(default)]
+        passed: Vec<String>,
     },
     Open {
         #[serde(rename = "open")]
@@ -198,12 +228,36 @@ impl Case {
 }
 
 impl Held {
-    /// Whether time has to pass for it.
+    /// Whether time has to pass for it, or must not.
     pub(crate) fn takes_time(&self) -> bool {
-        self.steps.iter().any(|step| match step {
-            Step::Wait { .. } => true,
-            Step::Expect(expect) => expect.expect == "nothing",
-            _ => false,
-        })
+        let is_at_once = self.needs.iter().any(|need| need == "at_once");
+        is_at_once
+            || self.steps.iter().any(|step| match step {
+                Step::Wait { .. } => true,
+                Step::Expect(expect) => expect.expect == "nothing",
+                _ => false,
+            })
     }
+}
+
+impl Limits {
+    pub(crate) const fn keepalive(&self) -> KeepaliveLimits {
+        KeepaliveLimits {
+            silence: Duration::from_millis(self.silence_ms),
+            patience: Duration::from_millis(self.patience_ms),
+        }
+    }
+
+    pub(crate) fn conduct(&self) -> ConductLimits {
+        let mut conduct = ConductLimits::default();
+        conduct.pings = self.pings;
+        conduct.idle_frames = self.idle_frames;
+        conduct.errors = self.errors;
+        conduct.cancel_window = self.cancel_window;
+        conduct
+    }
+}
+
+const fn once() -> usize {
+    1
 }

@@ -122,6 +122,15 @@ const WRONG_OF_SERVERS: &[Wrong] = &[
         "TLV 3 = 0002, got RESPONSE 1 UNSUPPORTED_VERSION NOT_PROCESSED payload \"\" TLVs",
     ),
     ("UX411", "/server/then", r#"{"close": "PROTOCOL"}"#, "expected CLOSE PROTOCOL, got the end"),
+    (
+        "UX621",
+        "/server/steps/1/times",
+        "102",
+        "expected RESPONSE UNKNOWN_METHOD NOT_PROCESSED, got CLOSE TOO_MANY_ERRORS",
+    ),
+    ("UX629", "/server/steps/0/times", "251", "got CLOSE TOO_MANY_CANCELS with last_call 501"),
+    ("UX657", "/server/steps/5/last_call", "3", "expected GOAWAY 3, got Goaway(Goaway"),
+    ("UX678", "/server/steps/1/wait_ms", "100000", "expected CLOSE IDLE with last_call 0, got not"),
 ];
 
 const WRONG_OF_CLIENTS: &[Wrong] = &[
@@ -138,6 +147,9 @@ const WRONG_OF_CLIENTS: &[Wrong] = &[
         "the call to end as CONNECTION_LOST NOT_PROCESSED, got CONNECTION_LOST MAYBE",
     ),
     ("UX134", "/client/call/0/payload", r#""08""#, "the call to end as OK 08, got OK 07"),
+    ("UX611", "/client/steps/0/times", "4", "TOO_MANY_PINGS with last_call 0, got the end"),
+    ("UX646", "/client/steps/2/send", r#""""#, "the call to end as CONNECTION_LOST NOT_PROCESSED"),
+    ("UX675", "/client/steps/1/expect", r#""PONG""#, "expected PONG, got the end"),
     (
         "UX401",
         "/client/steps/1/send",

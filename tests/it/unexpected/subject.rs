@@ -4,14 +4,12 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use switchback::driver::{Runtime, ServerSettings, serve_stream};
+use switchback::driver::{ConnectionHandle, Runtime, ServerSettings, serve_stream};
 use switchback::proto::ServerLimits;
 use switchback::service::Fingerprint;
 use switchback::transport::{Stream, duplex};
 use switchback::wire::VersionRange;
-use switchback::{
-    CallError, Channel, ClientConfig, Cx, Dispatch, Method, Router, Server, ServerConfig, Stub,
-};
+use switchback::{CallError, Channel, ClientConfig, Cx, Dispatch, Method, Router, Server, Stub};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -49,15 +47,19 @@ fn steps<'a>(suite: &'a Suite, side: Side, held: &'a Held) -> impl Iterator<Item
 async fn hold_server(suite: &Suite, held: &Held, wire: Wire) -> Result<(), String> {
     let dispatch = methods().into_dispatch().unwrap();
     let (raw, stream) = pair(wire).await;
-    let served = serve(suite, stream, &dispatch);
+    let (handle, served) = serve(suite, stream, &dispatch);
     let (client_end, server_end) = duplex(MEM_BYTES);
-    let beside_served = serve(suite, server_end, &dispatch);
+    let (_, beside_served) = serve(suite, server_end, &dispatch);
     let mut beside = Beside::new(Channel::builder().stream(client_end).unwrap());
     let mut talk = Talk::new(raw, Side::Server);
 
     beside.call().await?; // Connected before any time passes.
     for step in steps(suite, Side::Server, held) {
-        talk.step(step).await?;
+        if matches!(step, Step::Subject { .. }) {
+            handle.drain();
+        } else {
+            talk.step(step).await?;
+        }
         beside.call().await?;
     }
     talk.then(&held.then, &suite.open).await?;
@@ -84,6 +86,10 @@ async fn hold_client(suite: &Suite, held: &Held, wire: Wire) -> Result<(), Strin
     let limits = &suite.limits[0];
     config.frame_bytes_max = limits.frame_bytes_max;
     config.handshake_timeout = Duration::from_millis(limits.handshake_timeout_ms);
+    config.keepalive = limits.keepalive();
+    config.conduct = limits.conduct();
+    config.frame_timeout = Duration::from_millis(limits.frame_timeout_ms);
+    config.write_timeout = Duration::from_millis(limits.write_timeout_ms);
     let channel = Channel::builder().config(config).stream(stream).unwrap();
     let call = tokio::spawn(channel.call(stub(), 7).timeout(Duration::from_secs(600)));
     let mut talk = Talk::new(raw, Side::Client);
@@ -167,11 +173,11 @@ async fn pair(wire: Wire) -> (Raw, Stream) {
     match wire {
         Wire::Bytes => {
             let (theirs_in, ours_out) = tokio::io::duplex(1);
-            let (ours_in, theirs_out) = tokio::io::duplex(MEM_BYTES);
+            let (ours_in, theirs_out) = tokio::io::duplex(WIRE_BYTES);
             let ours = Raw::new(tokio::io::join(ours_in, ours_out));
             (ours, Stream::new(theirs_in, theirs_out, "mem"))
         }
-        Wire::Memory => Raw::pair(MEM_BYTES),
+        Wire::Memory => Raw::pair(WIRE_BYTES),
         Wire::Tcp => {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -181,23 +187,30 @@ async fn pair(wire: Wire) -> (Raw, Stream) {
     }
 }
 
-fn serve(suite: &Suite, stream: Stream, dispatch: &Dispatch) -> JoinHandle<switchback::Error> {
-    let config = ServerConfig::default();
+fn serve(
+    suite: &Suite,
+    stream: Stream,
+    dispatch: &Dispatch,
+) -> (ConnectionHandle, JoinHandle<switchback::Error>) {
     let limits = &suite.limits[0];
-    let limits = ServerLimits {
+    let of_server = ServerLimits {
         versions: VersionRange::OURS,
         frame_bytes_max: limits.frame_bytes_max,
-        calls_max: config.calls_max,
+        calls_max: limits.calls_max,
         codecs: vec![1],
         build: "under test".to_owned(),
     };
     let settings = ServerSettings {
-        handshake_timeout: Duration::from_millis(suite.limits[0].handshake_timeout_ms),
-        linger_timeout: config.linger_timeout,
-        ..ServerSettings::new(limits)
+        handshake_timeout: Duration::from_millis(limits.handshake_timeout_ms),
+        keepalive: limits.keepalive(),
+        conduct: limits.conduct(),
+        frame_timeout: Duration::from_millis(limits.frame_timeout_ms),
+        write_timeout: Duration::from_millis(limits.write_timeout_ms),
+        idle_timeout: Duration::from_millis(limits.idle_timeout_ms),
+        ..ServerSettings::new(of_server)
     };
-    let (_, served) = serve_stream(stream, settings, dispatch.clone(), Runtime::tokio());
-    tokio::spawn(served)
+    let (handle, served) = serve_stream(stream, settings, dispatch.clone(), Runtime::tokio());
+    (handle, tokio::spawn(served))
 }
 
 fn methods() -> Router {
@@ -230,5 +243,8 @@ fn started(dispatch: &Dispatch) -> usize {
 
 const ECHO: &str = "ux.Echo/echo";
 const HOLD: &str = "ux.Echo/hold";
+/// What waits in memory between the runner and the side under test: little, so that one that is not
+/// read soon has nowhere to write to.
+const WIRE_BYTES: usize = 16 * 1024;
 /// How long an end may take to be noticed; on a paused clock this costs nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
