@@ -1,4 +1,4 @@
-//! A client process: one connection at a time, many calls at a time, every answer compared with the truth.
+//! A client process: one connection, many calls at a time, every answer compared with the truth.
 //!
 //! Invariants: a call is in the ledger before it is made and its outcome once it is in hand; every
 //! other call is not idempotent; a call belongs to the phase in which it was made.
