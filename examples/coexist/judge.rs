@@ -206,7 +206,8 @@ fn counts(seen: &Seen, faults: &mut Vec<String>) {
         let answered = answered(instance);
         if answered != counted {
             faults.push(format!(
-                "process {instance} counted {counted} downloads, its clients had {answered} answered"
+                "process {instance} counted {counted} downloads, its clients had {answered} \
+                 answered"
             ));
         }
         if cut > 0 {
@@ -218,8 +219,8 @@ fn counts(seen: &Seen, faults: &mut Vec<String>) {
         let (begun, lost, answered) = (loss.downloads, loss.executed, answered(*instance));
         if begun != answered + lost {
             faults.push(format!(
-                "process {instance}, which was killed, had begun {begun} downloads; {answered} were \
-                 answered, and {lost} ran without"
+                "process {instance}, which was killed, had begun {begun} downloads; {answered} \
+                 were answered, and {lost} ran without"
             ));
         }
     }

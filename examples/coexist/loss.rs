@@ -8,12 +8,15 @@
 //!   successor: afterwards it knew that the old connection was gone,
 //! - and it was executed there or nowhere; never by the successor.
 //!
+//! A client may lose more calls than it has at a time: the system closes what the dying process had
+//! open one by one, its listener last, and so may take a connection for it once more, which a client
+//! of a single version sends calls on at once (HS-8).
+//!
 //! Invariant: an error that is not explained by all of this is a fault, told with its call.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::client::CALLS_AT_A_TIME;
 use crate::contract::DOWNLOAD;
 use crate::ledger::{Disposition, Outcome, Record};
 use crate::plan::Action;
@@ -102,7 +105,6 @@ pub(crate) fn judge(
         let is_again = call.is_ok && runs.again.contains(&(ending.successor, *key));
         loss.tried_again += u64::from(is_again);
     }
-    let mut explained_of = BTreeMap::<u64, u64>::new();
     for (key, outcome) in &failed {
         *loss.errors.entry(outcome.clone()).or_default() += 1;
         let ran: &[u64] = runs.of_failed.get(key).map_or(&[], Vec::as_slice);
@@ -112,17 +114,11 @@ pub(crate) fn judge(
             None => {
                 loss.explained += 1;
                 loss.executed += u64::from(!ran.is_empty());
-                *explained_of.entry(client).or_default() += 1;
             }
             Some(why) => {
                 loss.unexplained.push(format!("call {client}/{seq} is {outcome}, but {why}"));
             }
         }
-    }
-    for (client, explained) in explained_of.into_iter().filter(|(_, n)| *n > CALLS_AT_A_TIME) {
-        loss.unexplained.push(format!(
-            "client {client} lost {explained} calls, and never has more than {CALLS_AT_A_TIME}"
-        ));
     }
     loss.downloads = runs.downloads.get(&ending.instance).copied().unwrap_or(0);
     Ok(loss)

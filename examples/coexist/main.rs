@@ -5,12 +5,13 @@
 //! ```
 //!
 //! Server v1 has version 1 of a service, server v2 has versions 1 and 2; a v1 client and a v2
-//! client call each of them. While they do, the version 2 handlers are replaced in place and the
-//! version ceiling goes down and up again. All processes keep a ledger of every call, and in the
-//! end the ledgers are compared.
+//! client call each of them. While they do, the version 2 handlers are replaced in place, the
+//! version ceiling goes down and up again, server v1 is drained and started again, and server v2 is
+//! killed with SIGKILL and started again. All processes keep a ledger of every call, and in the end
+//! the ledgers are compared.
 //!
-//! Exit code 0: no call was lost, none was executed twice, no error. 1: a fault was found; the
-//! ledgers are kept. 2: it could not run.
+//! Exit code 0: no call was lost, none was executed twice, no error but those that the ledgers
+//! explain by the kill. 1: a fault was found; the ledgers are kept. 2: it could not run.
 
 mod caller;
 mod client;
@@ -214,12 +215,13 @@ const USAGE: &str = "usage: coexist [--calls N] [--json] [--help]";
 const HELP: &str = "\
 Starts two servers and four clients as processes on loopback: server v1 has version 1 of a
 service, server v2 has versions 1 and 2; a v1 client and a v2 client call each of them. While
-they do, server v2 replaces its handlers and lowers and lifts the version ceiling. In the end
+they do, server v2 replaces its handlers and lowers and lifts the version ceiling, server v1 is
+drained and started again, and server v2 is killed with SIGKILL and started again. In the end
 the ledgers of all processes are compared.
 
   --calls N   calls that each client makes, at least (55000)
   --json      the result as one line of JSON, the last one
   --help      this text
 
-Exit code 0: no call was lost, none was executed twice, no error. 1: a fault was found; the
-ledgers are kept. 2: it could not run.";
+Exit code 0: no call was lost, none was executed twice, no error but those that the ledgers
+explain by the kill. 1: a fault was found; the ledgers are kept. 2: it could not run.";

@@ -93,7 +93,7 @@ fn print_endings(seen: &Seen, out: &mut impl Write) -> io::Result<()> {
         if is_kill {
             row("  idempotent calls", loss.idempotent_failed)?;
             row("  other calls, their outcome unknown, explained by the kill", loss.explained)?;
-            row("    of them begun before the kill, as the ledger knows", loss.executed)?;
+            row("    of them executed, or begun, as the killed one wrote down", loss.executed)?;
             row("idempotent calls tried again by the successor, and answered", loss.tried_again)?;
         }
     }

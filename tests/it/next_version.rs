@@ -15,6 +15,7 @@ use switchback::wire::{
 };
 use switchback::{Channel, Cx, ErrorKind, Method, Router, ServerConfig, Stub};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::raw::{Raw, hello, table};
 use crate::support::{
@@ -110,6 +111,15 @@ impl Next {
             panic!("expected a request, found {:?}", frame.parse());
         };
         (request.call.0, request.attempt_priority >> 4, request.payload.to_vec())
+    }
+}
+
+/// What is waited for, unless the call ends before: it should have been made again.
+async fn unless_ended<T>(call: &mut JoinHandle<Answer<u64>>, wanted: impl Future<Output = T>) -> T {
+    tokio::select! {
+        biased;
+        wanted = wanted => wanted,
+        ended = call => panic!("the call has ended: {ended:?}"),
     }
 }
 
@@ -299,17 +309,14 @@ async fn p_14_our_client_calls_a_server_of_the_next_version() {
         let failed = assert_status(call.await.unwrap(), code, Disposition::Processed);
         assert_eq!(failed.message(), "said by the next version");
 
-        let call = tokio::spawn(channel.call(echo_stub(), 6));
+        let mut call = tokio::spawn(channel.call(echo_stub(), 6));
         let (id, attempt, _) = next.request().await;
         assert_eq!(attempt, 0);
         next.say(&[response(id, code, Disposition::NotProcessed, &[])]).await;
-        let settled = async {
-            let (id, attempt, payload) = next.request().await;
-            assert_eq!(attempt, 1, "nothing was executed, so it is made again");
-            next.say(&[response(id, Code::OK, Disposition::Processed, &payload)]).await;
-        };
-        let (answer, ()) = tokio::join!(call, settled);
-        assert_eq!(answer.unwrap(), Ok(6));
+        let (id, attempt, payload) = unless_ended(&mut call, next.request()).await;
+        assert_eq!(attempt, 1, "nothing was executed, so it is made again");
+        next.say(&[response(id, Code::OK, Disposition::Processed, &payload)]).await;
+        assert_eq!(call.await.unwrap(), Ok(6));
     }
     assert!((50..=256).contains(&next.idle), "{} frames to be skipped", next.idle);
 }
@@ -325,13 +332,13 @@ async fn p_14_our_client_is_sent_away_by_the_next_version() {
     let read = tokio::spawn(channel.call(echo_stub(), 1));
     let mut old = Next::accept(&listener, &known).await;
     let (first, ..) = old.request().await;
-    let unread = tokio::spawn(channel.call(echo_stub(), 2));
+    let mut unread = tokio::spawn(channel.call(echo_stub(), 2));
     old.request().await;
 
     old.say(&[goaway(u32::MAX, GOING), ping(Kind::PING, b"goodbye?")]).await;
     assert_eq!(old.raw.frame().await.parse().unwrap(), Frame::Pong(*b"goodbye?"));
     old.say(&[goaway(first, GOING)]).await;
-    let mut new = Next::accept(&listener, &known).await;
+    let mut new = unless_ended(&mut unread, Next::accept(&listener, &known)).await;
     let (again, attempt, payload) = new.request().await;
     assert_eq!((attempt, &payload[..]), (0, &[2][..]), "free: nobody read it");
     new.say(&[response(again, Code::OK, Disposition::Processed, &payload)]).await;
@@ -341,19 +348,19 @@ async fn p_14_our_client_is_sent_away_by_the_next_version() {
     assert_eq!(read.await.unwrap(), Ok(1));
     old.raw.write(&close(CLOSING, first)).await;
 
-    let unread = tokio::spawn(channel.call(echo_stub(), 3));
+    let mut unread = tokio::spawn(channel.call(echo_stub(), 3));
     let idempotent: Plain<u64, u64> =
         leak(Stub::infallible(ECHO, 1, Fingerprint::UNCHECKED).idempotent());
     let (id, ..) = new.request().await;
     let last_call = id - 2;
     new.raw.write(&close(CLOSING, last_call)).await;
-    let mut third = Next::accept(&listener, &known).await;
+    let mut third = unless_ended(&mut unread, Next::accept(&listener, &known)).await;
     let (id, _, payload) = third.request().await;
     third.say(&[response(id, Code::OK, Disposition::Processed, &payload)]).await;
     assert_eq!(unread.await.unwrap(), Ok(3));
 
     // Read, and the outcome is unknown: only an idempotent call is made again.
-    let (lost, again) =
+    let (lost, mut again) =
         (tokio::spawn(channel.call(echo_stub(), 4)), tokio::spawn(channel.call(idempotent, 5)));
     let (_, last) = (third.request().await, third.request().await);
     third.raw.write(&close(CLOSING, last.0)).await;
@@ -361,7 +368,7 @@ async fn p_14_our_client_is_sent_away_by_the_next_version() {
     assert_eq!((failed.code(), failed.disposition()), (Code::CONNECTION_LOST, Disposition::Maybe));
     let source = std::error::Error::source(&failed).unwrap().to_string();
     assert!(source.contains("999"), "{source}");
-    let mut fourth = Next::accept(&listener, &known).await;
+    let mut fourth = unless_ended(&mut again, Next::accept(&listener, &known)).await;
     let (id, attempt, payload) = fourth.request().await;
     assert_eq!((attempt, &payload[..]), (1, &[5][..]));
     fourth.say(&[response(id, Code::OK, Disposition::Processed, &payload)]).await;
