@@ -220,8 +220,7 @@ impl ClientDriver {
             let is_open = state.end.is_none() && state.leaving.is_none();
             if is_open && !state.queue.may_enter(Some(ticket), state.room()) {
                 let before = state.queue.set_waker(ticket, waker.clone());
-                drop(state);
-                drop(before);
+                drop((state, before));
                 return Start::Waiting(ticket);
             }
         }
@@ -248,8 +247,7 @@ impl ClientDriver {
                 Some(token) => token.replace(cx.waker().clone()),
                 None => None,
             };
-            drop(state);
-            drop(before);
+            drop((state, before));
             return Poll::Pending;
         };
         let next = if taken.freed { state.next_waiters() } else { Vec::new() };
@@ -322,8 +320,7 @@ impl ClientDriver {
                 }
             },
         };
-        drop(state);
-        drop(before);
+        drop((state, before));
         Poll::Pending
     }
 
@@ -369,8 +366,7 @@ impl ClientShared {
         }
         if let Some(reason) = state.leaving {
             let before = ticket.and_then(|ticket| state.queue.leave(ticket));
-            drop(state);
-            drop(before);
+            drop((state, before));
             return Start::Ended(ErrorKind::GoingAway { reason }.into()); // LD-10
         }
         if !state.queue.may_enter(ticket, state.room()) {
@@ -382,8 +378,7 @@ impl ClientShared {
             };
             // The room went while the request was encoded; it may have been polled by another.
             let before = state.queue.set_waker(ticket, waker.clone());
-            drop(state);
-            drop(before);
+            drop((state, before));
             return Start::Waiting(ticket);
         }
         let before = ticket.and_then(|ticket| state.queue.leave(ticket));
@@ -391,8 +386,7 @@ impl ClientShared {
         let Some(opened) = state.proto.calls.open(deadline, offset, Some(waker.clone())) else {
             // The next in the queue learns it too, and so on.
             let next = state.next_waiters();
-            drop(state);
-            drop(before);
+            drop((state, before));
             next.into_iter().for_each(Waker::wake);
             return Start::Ended(ErrorKind::IdsExhausted.into());
         };
@@ -404,8 +398,7 @@ impl ClientShared {
         let flush = state.out.after_append(eagerness);
         let watches = !state.keepalive.is_armed() && state.keepalive.arm(self.runtime.now());
         let sweeper = if opened.is_earliest || watches { state.out.wake() } else { None };
-        drop(state);
-        drop(before);
+        drop((state, before));
         self.flush(flush);
         if let Some(waker) = sweeper {
             waker.wake(); // Its timer is set too late for this call.
@@ -547,6 +540,10 @@ impl FlushHost for ClientShared {
 
     fn handle_done(&self) {
         self.reader.wake();
+    }
+
+    fn handle_progress(&self, now: Instant) {
+        self.lock().keepalive.handle_bytes(now);
     }
 
     fn handle_write_error(&self, error: &std::io::Error) {

@@ -24,6 +24,8 @@ pub(crate) trait FlushHost: Send + Sync + 'static {
     fn sweep(&self, now: Instant);
     /// The output fell below its soft limit.
     fn handle_room(&self);
+    /// The peer took bytes that had to wait for it.
+    fn handle_progress(&self, now: Instant);
     /// The stream cannot be written any more.
     fn handle_write_error(&self, error: &io::Error);
     /// The peer has taken nothing for so long.
@@ -120,7 +122,9 @@ impl<H: FlushHost> Flusher<H> {
                     }
                     return Poll::Pending;
                 };
-                self.stall = None;
+                if self.stall.take().is_some() && result.is_ok() {
+                    self.host.handle_progress(self.runtime.clock.now());
+                }
                 if let Err(error) = result {
                     self.fail();
                     self.host.handle_write_error(&error);
@@ -172,14 +176,14 @@ impl<H: FlushHost> Flusher<H> {
         let Some(writer) = self.writer.as_ref().filter(|_| !self.is_shutting_down) else {
             return false;
         };
-        let written = writer.written();
+        let (written, now) = (writer.written(), self.runtime.clock.now());
         match self.stall {
-            Some((before, until)) if before == written => self.runtime.clock.now() >= until,
-            _ => {
-                self.stall = Some((written, self.runtime.after(self.write_timeout)));
-                false
-            }
+            Some((before, until)) if before == written => return now >= until,
+            Some(_) => self.host.handle_progress(now),
+            None => {}
         }
+        self.stall = Some((written, self.runtime.after(self.write_timeout)));
+        false
     }
 
     /// What there is to do with the output, which nobody else may do meanwhile.

@@ -355,6 +355,10 @@ impl FlushHost for ServerShared {
         self.reader.wake();
     }
 
+    fn handle_progress(&self, now: Instant) {
+        self.handle_bytes(now);
+    }
+
     fn handle_write_error(&self, error: &std::io::Error) {
         self.fail(Error::lost(error));
     }

@@ -37,6 +37,7 @@ mod scripted;
 #[cfg(seeded_bugs)]
 mod seeded_bugs;
 mod slots;
+mod slow_peers;
 mod spec;
 mod splits;
 mod stall;
