@@ -91,6 +91,7 @@ impl Pair {
             calls_max: u.int_in_range(1..=100)?,
             codecs: codecs(u)?,
             build: text(u)?,
+            first_call: CallId(1),
         };
         let server_limits = ServerLimits {
             versions: versions(u)?,

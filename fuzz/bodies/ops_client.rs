@@ -89,6 +89,7 @@ impl Client {
             calls_max: setup.client_calls_max,
             codecs: vec![1],
             build: String::from("client"),
+            first_call: CallId(1),
         };
         let mut out = Outbox::default();
         let proto = ClientConnection::new(limits, cache, &mut out.pending);

@@ -70,6 +70,7 @@ pub(super) fn at_client(u: &mut Unstructured<'_>) -> Result<()> {
         calls_max: 8,
         codecs: codecs(u)?,
         build: text(u)?,
+        first_call: CallId(1),
     };
     let mut cache = TableCache::default();
     if u.arbitrary()? {
