@@ -262,6 +262,9 @@ fn keys(
                 let value = &mut keys[at].1;
                 let byte = u.choose_index(value.len())?;
                 value[byte] = u.arbitrary()?;
+                if u.ratio(1, 4)? {
+                    value.fill(0);
+                }
             }
         }
         if keys.is_empty() {
