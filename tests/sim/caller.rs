@@ -354,9 +354,13 @@ impl Plan {
     pub(crate) fn draw(habits: &Habits, random: &mut Random) -> Self {
         let (mut timeout_us, mut hold_us, mut yields) = (random.between(500_000, 3_000_000), 0, 0);
         let mut patience = Patience::Whole;
-        let kind = random.pick(&[
+        let mut kind = random.pick(&[
             PLAIN, PLAIN, LOOK, LOOK, STUBBORN, STUBBORN, STUBBORN, SPAWNED, BLOCKING, TURN, TURN,
         ]);
+        if kind == BLOCKING && habits.large > 0 {
+            // Where the output may be full it would wait on its thread, of which there is one.
+            kind = SPAWNED;
+        }
         if kind != BLOCKING && random.percent(60) {
             hold_us = random.magnitude(1, habits.hold_us_max);
         }

@@ -1,8 +1,10 @@
 //! Runs many seeds, and tells which ones failed and how to see them again.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
+use std::time::Duration;
 
 use crate::house::ORDERED;
 use crate::world::{Report, run};
@@ -45,27 +47,51 @@ pub(crate) fn run_until(
     is_found: impl Fn(&Report) -> bool + Sync,
 ) -> Total {
     let is_over = AtomicBool::new(false);
+    let at_work = Mutex::new(BTreeSet::new());
     let next = AtomicU64::new(0);
     let total = Mutex::new(Total::default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
+        let watch = scope.spawn(|| tell_of_the_slow(&is_over, &at_work));
+        let mut workers = Vec::new();
         for _ in 0..threads {
-            scope.spawn(|| {
+            workers.push(scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     if at >= count || is_over.load(Ordering::Relaxed) {
                         return;
                     }
-                    let report = run_caught(first.wrapping_add(at), false);
+                    let seed = first.wrapping_add(at);
+                    at_work.lock().unwrap().insert(seed);
+                    let report = run_caught(seed, false);
+                    at_work.lock().unwrap().remove(&seed);
                     is_over.fetch_or(is_found(&report), Ordering::Relaxed);
                     let mut total = total.lock().unwrap();
                     total.add(report);
                     is_over.fetch_or(total.failed_count >= FAILURES_MAX, Ordering::Relaxed);
                 }
-            });
+            }));
         }
+        for worker in workers {
+            worker.join().expect("a seed's panic is caught");
+        }
+        is_over.store(true, Ordering::Relaxed);
+        watch.thread().unpark();
     });
     total.into_inner().unwrap()
+}
+
+/// Says which seeds take very long: nobody else would, if one of them never ends.
+fn tell_of_the_slow(is_over: &AtomicBool, at_work: &Mutex<BTreeSet<u64>>) {
+    let mut before = BTreeSet::new();
+    while !is_over.load(Ordering::Relaxed) {
+        std::thread::park_timeout(SLOW);
+        let now = at_work.lock().unwrap().clone();
+        for seed in now.intersection(&before) {
+            tell(&format!("SIM_SEED={seed} has been running for {SLOW:?} or longer"));
+        }
+        before = now;
+    }
 }
 
 impl Total {
@@ -137,6 +163,7 @@ fn tell(text: &str) {
     let _said = writeln!(std::io::stderr(), "{text}");
 }
 
+const SLOW: Duration = Duration::from_secs(30);
 const FAILURES_MAX: u64 = 200;
 const FAILURES_KEPT: usize = 200;
 const FAILURES_SHOWN: usize = 5;
