@@ -235,8 +235,8 @@ impl Outbound {
         self.writer.take()
     }
 
-    /// A write failed, or takes too long: as [`Outbound::fail`]. What the stream did not take was not
-    /// sent, and is not counted as handed to it.
+    /// A write failed, or takes too long: as [`Outbound::fail`]. What the stream did not take was
+    /// not sent, and is not counted as handed to it.
     #[must_use]
     pub(crate) fn fail_writing(&mut self, writer: Writer) -> (Writer, Option<Writer>) {
         self.handed -= writer.rest().len() as u64;

@@ -27,9 +27,10 @@ pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
     done.expect("a test ends by itself")
 }
 
-/// A line that is shown whether the test passes or not.
+/// A line that is shown whether the test passes or not: the harness keeps what `eprintln` says.
 pub(crate) fn say(line: &str) {
-    writeln!(std::io::stderr(), "faults: {line}").unwrap();
+    let mut out = std::io::stderr().lock();
+    writeln!(out, "faults: {line}").unwrap();
 }
 
 #[expect(clippy::disallowed_methods, reason = "it is measured how long real things take")]

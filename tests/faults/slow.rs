@@ -72,8 +72,8 @@ fn a_blocking_handler_costs_no_other_connection() {
 
 /// F8: the same of a handler that does not say so and holds one of two workers.
 #[test]
-#[ignore = "a worker of tokio that blocks may be the one that waits for the system, and then nobody \
-            else does until it ends: other connections stand still for as long"]
+#[ignore = "a worker of tokio that blocks may be the one that waits for the system, and then \
+            nobody else does until it ends: other connections stand still for as long"]
 fn a_handler_that_holds_a_worker_costs_no_other_connection() {
     let _alone = alone();
     hold_a_thread(block_inline());

@@ -1,5 +1,5 @@
-//! Peers that are slow, and alive: what they take counts as a sign of life, for a PING stands behind
-//! it in the output, and its answer behind that.
+//! Peers that are slow, and alive: what they take counts as a sign of life, for a PING stands
+//! behind it in the output, and its answer behind that.
 //!
 //! On the paused clock, with a peer of bytes that takes 4 KiB a second.
 
@@ -14,8 +14,8 @@ use crate::support::{Answer, Plain, driven, echo_stub, now, plain, settle};
 const S: Duration = Duration::from_secs(1);
 const SLICE_BYTES: usize = 4 * 1024;
 
-/// LD-8, LD-12: a request that takes 25 s to write is written. Shown by a server of bytes that reads
-/// slowly and says nothing until it has it all.
+/// LD-8, LD-12: a request that takes 25 s to write is written. Shown by a server of bytes that
+/// reads slowly and says nothing until it has it all.
 #[tokio::test(start_paused = true)]
 async fn ld_8_a_server_that_reads_slowly_lives() {
     let (mut raw, stream) = Raw::pair(SLICE_BYTES);
@@ -66,8 +66,8 @@ async fn ld_8_a_client_that_reads_slowly_lives() {
     assert!(error.to_string().contains("10s"), "{error}");
 }
 
-/// LD-8: a peer that is heard and does not hear, since the path is dead in one direction, is found in
-/// 10 s too: its PINGs are no answers. Shown by both sides with a peer of bytes that pings.
+/// LD-8: a peer that is heard and does not hear, since the path is dead in one direction, is found
+/// in 10 s too: its PINGs are no answers. Shown by both sides with a peer of bytes that pings.
 #[tokio::test(start_paused = true)]
 async fn ld_8_a_peer_that_only_pings_is_found_in_ten_seconds() {
     let (channel, mut raw) = crate::support::raw_server(Channel::builder());
