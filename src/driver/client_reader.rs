@@ -222,7 +222,9 @@ fn file(shared: &ClientShared, group: &[Option<Input<'_>>]) -> Result<(), Violat
     let mut filed = Filed { wakers, others: Vec::new(), closed: None };
     let now = shared.runtime.now();
     let mut state = shared.lock();
-    state.keepalive.handle_bytes(now);
+    if group.is_empty() || !group.iter().flatten().all(Input::is_ping) {
+        state.keepalive.handle_bytes(now);
+    }
     let mut result = Ok(());
     for (at, input) in group.iter().flatten().enumerate() {
         result = state.file(shared, input, &mut filed, at, now);

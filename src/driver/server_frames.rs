@@ -40,10 +40,15 @@ impl Judge<'_> {
         with_batch(|out| {
             let mut batch = Batch::new(self.shared, self.settings, out, bytes.len());
             *self.heard_at = batch.read_at();
-            self.shared.handle_bytes(batch.read_at());
-            let mut at = 0;
+            let (mut at, mut is_heard) = (0, false);
             let result = loop {
-                match self.inbound.next(&bytes[at..]) {
+                let next = self.inbound.next(&bytes[at..]);
+                let is_ping = matches!(&next, Ok(Some((input, _))) if input.is_ping());
+                if !is_heard && !is_ping && at < bytes.len() {
+                    is_heard = true;
+                    self.shared.handle_bytes(batch.read_at());
+                }
+                match next {
                     Ok(Some((input, used))) => {
                         at += used;
                         if let Err(stop) = self.handle(&mut batch, input) {

@@ -24,6 +24,14 @@ pub enum Input<'a> {
     Frame(RawFrame<'a>),
 }
 
+impl Input<'_> {
+    /// Whether it is a PING, which says that the peer writes, not that it reads.
+    #[must_use]
+    pub fn is_ping(&self) -> bool {
+        matches!(self, Self::Frame(raw) if raw.head.kind == Kind::PING)
+    }
+}
+
 impl Inbound {
     /// For bodies of at most `frame_bytes_max` bytes once the handshake is through.
     #[must_use]

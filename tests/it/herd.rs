@@ -149,6 +149,7 @@ async fn a_crowd_comes_back_spread_out() {
         eprintln!("{down} s, seed {seed}: {}% {recovery:?}", recovery.peak_percent());
         assert_eq!(recovery.slices.iter().sum::<usize>(), CLIENTS);
         assert_eq!(recovery.calls, CLIENTS);
+        assert!(recovery.refused > CLIENTS * 5, "{recovery:?}"); // They do try.
         assert!(recovery.peak_percent() <= 200, "{down} s, seed {seed}: {recovery:?}");
     }
 }

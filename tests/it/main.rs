@@ -45,6 +45,7 @@ mod stuck;
 mod support;
 mod tiers;
 mod transport;
+mod two_connections;
 mod unary;
 mod unexpected;
 mod versions;

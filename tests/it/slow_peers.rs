@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use switchback::wire::Kind;
 use switchback::{Channel, Cx, Method, Router, ServerConfig};
 
 use crate::raw::{Ask, Raw, table};
-use crate::support::{Answer, Plain, driven, plain, settle};
+use crate::support::{Answer, Plain, driven, echo_stub, now, plain, settle};
 
 const S: Duration = Duration::from_secs(1);
 const SLICE_BYTES: usize = 4 * 1024;
@@ -63,4 +64,47 @@ async fn ld_8_a_client_that_reads_slowly_lives() {
     // It stops, and is given up for that.
     let error = tokio::time::timeout(S * 12, served).await.unwrap().unwrap();
     assert!(error.to_string().contains("10s"), "{error}");
+}
+
+/// LD-8: a peer that is heard and does not hear, since the path is dead in one direction, is found
+/// in 10 s too: its PINGs are no answers. Shown by both sides with a peer of bytes that pings.
+#[tokio::test(start_paused = true)]
+async fn ld_8_a_peer_that_only_pings_is_found_in_ten_seconds() {
+    let (channel, mut raw) = crate::support::raw_server(Channel::builder());
+    let call = tokio::spawn(channel.call(echo_stub(), 1).timeout(S * 60));
+    raw.greet_client(&table(&[("it.Echo/echo", &[1])]), 8, 65_536).await;
+    raw.request().await;
+    let begun = now();
+    let pinging = tokio::spawn(ping(raw));
+    crate::support::status(call.await.unwrap());
+    let took = now() - begun;
+    assert!((10_000..10_100).contains(&took.as_millis()), "{took:?}");
+    pinging.abort();
+
+    let wait = Method::infallible("it.Wait/wait", 1, |_cx: Cx, _: u64| {
+        std::future::pending::<Answer<u64>>()
+    });
+    let (mut raw, _handle, served) =
+        driven(Router::new().method(wait), &ServerConfig::default(), 64 * 1024);
+    raw.greet_server().await;
+    raw.ask(Ask::new(1, "it.Wait/wait")).await;
+    let begun = now();
+    let pinging = tokio::spawn(ping(raw));
+    served.await.unwrap();
+    let took = now() - begun;
+    assert!((10_000..10_100).contains(&took.as_millis()), "{took:?}");
+    pinging.abort();
+}
+
+/// Pings every two seconds, until nobody listens.
+async fn ping(mut raw: Raw) {
+    loop {
+        tokio::time::sleep(S * 2).await;
+        let mut out = Vec::new();
+        let (kind, call) = (Kind::PING, switchback::wire::CallId::CONNECTION);
+        switchback::wire::append_control(&mut out, kind, call, &[], b"hear me!");
+        if raw.try_write(&out).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
