@@ -82,7 +82,6 @@ struct Recovery {
     slices: Vec<usize>,
     /// Until the last one was back.
     window: Duration,
-    #[expect(dead_code, reason = "shown when the test fails")]
     refused: usize,
     calls: usize,
 }
