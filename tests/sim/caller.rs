@@ -296,7 +296,7 @@ impl<F: Future<Output = Result> + Unpin> Held<F> {
             let number = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
             let (generation, outer) = (Arc::clone(&self.generation), cx.waker().clone());
             let waker = Waker::from(Arc::new(Stale { generation, number, outer }));
-            if self.polls <= RESTLESS_POLLS && self.polls % 3 == 0 {
+            if self.polls <= RESTLESS_POLLS && self.polls.is_multiple_of(3) {
                 cx.waker().wake_by_ref();
             }
             Pin::new(call).poll(&mut Context::from_waker(&waker))
