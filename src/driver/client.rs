@@ -560,9 +560,7 @@ impl std::fmt::Debug for ClientShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.lock();
         f.debug_struct("ClientShared")
-            .field("busy", &state.proto.calls.busy())
-            .field("queue", &state.queue.len())
-            .field("waiting", &state.waiting.len())
+            .field("calls", &(state.proto.calls.busy() + state.queue.len() + state.waiting.len()))
             .field("out", &state.out)
             .field("end", &state.end)
             .finish_non_exhaustive()

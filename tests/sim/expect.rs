@@ -126,7 +126,7 @@ pub(crate) fn unrest(world: &World) -> Vec<String> {
     let mut unrest = Vec::new();
     for client in world.clients() {
         let said = client.describe();
-        for what in ["busy: ", "queued_bytes: ", "queue: ", "waiting: "] {
+        for what in ["calls: ", "queued_bytes: ", "waiting: "] {
             let numbers = said.split(what).skip(1);
             let digits = numbers.filter_map(|rest| rest.split(|c: char| !c.is_numeric()).next());
             let held: u64 = digits.filter_map(|digits| digits.parse::<u64>().ok()).sum();
@@ -208,7 +208,8 @@ const BUDGET: Budget = Budget {
     window_us: 10_000_000,
     longest_us: 3_000_000,
 };
-/// A call that nobody read is sent again after a while, if there is time for it.
-const LAST_REPLAY_US: u64 = 100_000;
+/// A call that nobody read, time after time, is sent again after so long at most, if there is time
+/// for it.
+const LAST_REPLAY_US: u64 = 1_000_000;
 /// A request may be held for long, and wait behind others before that.
 const TRANSIT_US_MAX: u64 = 60_000_000;

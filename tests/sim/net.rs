@@ -179,10 +179,12 @@ impl Net {
         let (client_end, server_end) = (stream(Side::Client), stream(Side::Server));
         links.push(link);
         listener.queue.push_back(server_end);
+        // A busy server does not come at once, and may be told to stop meanwhile.
+        let at_us = now_us + random.between(0, weather.latency_us_max);
         let waker = listener.waker.take();
         drop(state);
         if let Some(waker) = waker {
-            waker.wake();
+            executor.wake_at(at_us, waker);
         }
         Some(Ok(client_end))
     }

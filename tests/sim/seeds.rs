@@ -160,7 +160,8 @@ fn first_seed() -> u64 {
 /// Says something, whether the test fails or not.
 fn tell(text: &str) {
     use std::io::Write as _;
-    let _said = writeln!(std::io::stderr(), "{text}");
+    // Not `eprintln`, which is kept back where a test passes.
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
 }
 
 const SLOW: Duration = Duration::from_secs(30);
@@ -187,6 +188,22 @@ mod tests {
         let total = run_many(first, number("SIM_SEEDS").unwrap_or(SEEDS_DEFAULT));
         tell(&total.to_string());
         assert!(total.failed_count == 0, "{total}");
+    }
+
+    /// What was mended stays so.
+    #[test]
+    fn regressions() {
+        let lines = include_str!("regressions.txt").lines();
+        let seeds: Vec<(u64, &str)> = lines
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once(' '))
+            .map(|(seed, why)| (seed.parse().expect("a line begins with its seed"), why))
+            .collect();
+        assert!(!seeds.is_empty(), "the list is read");
+        for (seed, why) in seeds {
+            let Report { wrong, .. } = run_caught(seed, false);
+            assert!(wrong.is_empty(), "seed {seed}, {}:\n{}", why.trim(), wrong.join("\n"));
+        }
     }
 
     /// Two runs of a seed are one and the same, event by event, whatever ran before on the same
