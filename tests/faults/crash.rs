@@ -58,7 +58,7 @@ fn a_server_may_be_killed_at_any_moment() {
          and answered; {} calls, {:?}",
         verdict.calls, verdict.errors
     ));
-    assert!(verdict.calls > KILLS * 20, "{verdict}");
+    assert!(verdict.calls > KILLS * 5, "{verdict}");
     assert!(repeated > KILLS / 4, "{repeated}");
     assert!(verdict.errors.contains_key("unknown"), "{verdict}");
 }
