@@ -8,9 +8,9 @@
 //!   successor: afterwards it knew that the old connection was gone,
 //! - and it was executed there or nowhere; never by the successor.
 //!
-//! A client may lose more calls than it has at a time: the system closes what the dying process had
-//! open one by one, its listener last, and so may take a connection for it once more, which a client
-//! of a single version sends calls on at once (HS-8).
+//! A client may lose more calls than it has at a time: the system closes what the dying process
+//! had open one by one, its listener last, and so may take a connection for it once more, which a
+//! client of a single version sends calls on at once (HS-8).
 //!
 //! Invariant: an error that is not explained by all of this is a fault, told with its call.
 
