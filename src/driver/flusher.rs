@@ -41,11 +41,28 @@ pub(crate) struct Flusher<H> {
     writer: Option<Writer>,
     timer: Option<Timer>,
     write_timeout: Duration,
-    /// While the stream takes nothing: how much it had taken, and when that is too long ago.
-    stall: Option<(u64, Instant)>,
+    /// While the stream does not take all that it is offered.
+    stall: Option<Stall>,
     /// It gave other tasks a turn to append more.
     has_yielded: bool,
     is_shutting_down: bool,
+}
+
+/// A stream that takes less than it is offered.
+#[derive(Clone, Copy)]
+struct Stall {
+    since: Instant,
+    /// How much it had taken, and when that is too long ago.
+    written: u64,
+    until: Instant,
+}
+
+impl Stall {
+    /// Whether it lasts so long that the stream is full: what it takes now, the peer has taken. A
+    /// stream may be busy for a moment for reasons of its own, and then takes what nobody reads.
+    fn is_full(self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= FULL_AFTER
+    }
 }
 
 /// A wait that was begun, and for when.
@@ -122,14 +139,12 @@ impl<H: FlushHost> Flusher<H> {
                     }
                     return Poll::Pending;
                 };
-                if self.stall.take().is_some() && result.is_ok() {
-                    self.host.handle_progress(self.runtime.clock.now());
-                }
                 if let Err(error) = result {
                     self.fail();
                     self.host.handle_write_error(&error);
                     return Poll::Ready(true);
                 }
+                self.end_stall();
                 if self.is_shutting_down {
                     drop(self.host.with_outbound(Outbound::fail));
                     self.host.handle_done();
@@ -178,12 +193,22 @@ impl<H: FlushHost> Flusher<H> {
         };
         let (written, now) = (writer.written(), self.runtime.clock.now());
         match self.stall {
-            Some((before, until)) if before == written => return now >= until,
-            Some(_) => self.host.handle_progress(now),
-            None => {}
+            Some(stall) if stall.written == written => return now >= stall.until,
+            Some(stall) if stall.is_full(now) => self.host.handle_progress(now),
+            Some(_) | None => {}
         }
-        self.stall = Some((written, self.runtime.after(self.write_timeout)));
+        let since = self.stall.map_or(now, |stall| stall.since);
+        self.stall = Some(Stall { since, written, until: self.runtime.after(self.write_timeout) });
         false
+    }
+
+    /// The stream has taken all that it was offered.
+    fn end_stall(&mut self) {
+        let Some(stall) = self.stall.take() else { return };
+        let now = self.runtime.clock.now();
+        if stall.is_full(now) {
+            self.host.handle_progress(now);
+        }
     }
 
     /// What there is to do with the output, which nobody else may do meanwhile.
@@ -205,7 +230,7 @@ impl<H: FlushHost> Flusher<H> {
 
     /// Sweeps if it is time (`Ready`), else sees to it that it is woken when it is.
     fn poll_sweep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let stall = self.stall.map(|(_, until)| until);
+        let stall = self.stall.map(|stall| stall.until);
         let Some(deadline) = self.host.next_deadline().into_iter().chain(stall).min() else {
             self.timer = None;
             return Poll::Pending;
@@ -247,6 +272,8 @@ pub(crate) fn release<H: FlushHost>(host: &H, writer: Writer) {
     }
 }
 
+/// A stream that was busy for a moment takes more before this; a full one needs its peer for that.
+const FULL_AFTER: Duration = Duration::from_millis(100);
 /// Calls end up to this much after their deadline; one sweep serves all that fall within it.
 const SWEEP_EVERY: Duration = Duration::from_millis(10);
 /// Writes between two looks at the deadlines.
