@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::service::handler::{EncodeApp, Handler, Typed};
-use crate::service::{CallError, Cx, Fingerprint, Payload, Status};
+use crate::service::{CallError, Cx, Fingerprint, Payload, Schema, Status, method_text};
 use crate::wire::{Code, MethodId};
 
 /// One version of one method with its handler.
@@ -24,6 +24,9 @@ pub struct Method {
     pub(crate) id: MethodId,
     pub(crate) version: u16,
     pub(crate) fingerprint: Fingerprint,
+    /// Writes the text behind the fingerprint, for those who ask; the table needs the hash alone.
+    pub(crate) text: Option<fn() -> String>,
+    pub(crate) idempotent: bool,
     pub(crate) run: Run,
     pub(crate) cancellable: bool,
     pub(crate) handler: Arc<dyn Handler>,
@@ -53,7 +56,8 @@ impl Method {
     /// A method whose handler answers with `R` or with an error `E` of its own.
     ///
     /// `name` is `"service/method"`; `version` is 1 to 65,534. Both are checked when the method
-    /// is installed. The fingerprint is unchecked until [`Method::fingerprint`] sets it.
+    /// is installed. The fingerprint is unchecked until [`Method::schema`] or
+    /// [`Method::fingerprint`] sets it.
     pub fn new<Q, R, E, F, Fut>(name: &str, version: u16, handler: F) -> Self
     where
         F: Fn(Cx, Q) -> Fut + Send + Sync + 'static,
@@ -126,6 +130,8 @@ impl Method {
             name: name.into(),
             version,
             fingerprint: Fingerprint::UNCHECKED,
+            text: None,
+            idempotent: false,
             run: Run::default(),
             cancellable: true,
             handler,
@@ -139,10 +145,33 @@ impl Method {
         self
     }
 
-    /// Sets the fingerprint of the request, response and error types (CA-7).
+    /// Sets the fingerprint to that of these types (CA-7), and keeps how their text is written
+    /// (FP-4), so that the method can be described to those who do not have the types. A method
+    /// without an error of its own has [`Infallible`] for one.
+    ///
+    /// # Panics
+    /// As [`schema_text`](crate::service::schema_text).
+    #[must_use]
+    pub fn schema<Q: Schema, R: Schema, E: Schema>(mut self) -> Self {
+        self.fingerprint = Fingerprint::of_method::<Q, R, E>();
+        self.text = Some(method_text::<Q, R, E>);
+        self
+    }
+
+    /// Sets the fingerprint of the request, response and error types (CA-7), where their text is
+    /// not known here.
     #[must_use]
     pub const fn fingerprint(mut self, fingerprint: Fingerprint) -> Self {
         self.fingerprint = fingerprint;
+        self.text = None;
+        self
+    }
+
+    /// Says that executing a call twice does no harm. Whether it is tried again is for the
+    /// client's stub to say; here it is kept for those who ask what the method is.
+    #[must_use]
+    pub const fn idempotent(mut self) -> Self {
+        self.idempotent = true;
         self
     }
 
@@ -170,6 +199,19 @@ impl Method {
     #[must_use]
     pub const fn version(&self) -> u16 {
         self.version
+    }
+
+    /// Whether executing a call twice does no harm, as [`Method::idempotent`] said.
+    #[must_use]
+    pub const fn is_idempotent(&self) -> bool {
+        self.idempotent
+    }
+
+    /// `request->response!error` in schema texts (FP-4); `None` unless [`Method::schema`] was
+    /// told the types.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        self.text.map(|text| text())
     }
 }
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_reflection::{
     ContainerFormat, Format, Named, Registry, Tracer, TracerConfig, VariantFormat,
 };
-use switchback::Schema;
 use switchback::service::{Codec, DecodeLimits, Fingerprint, schema_text};
+use switchback::{Cx, Schema};
 
 /// The text that serde's own calls give is ours. Each enum has to be traced by itself: those that
 /// `T` contains come after it.
@@ -396,6 +396,49 @@ fn fingerprints_tell_contracts_apart() {
 
     assert_ne!(transfer, Fingerprint::of_method::<u8, Transfer, Infallible>());
     assert_ne!(transfer, Fingerprint::of_method::<Transfer, u8, Transfer>());
+}
+
+#[switchback::service(name = "it.Texts")]
+trait Texts {
+    #[rpc(version = 2, idempotent)]
+    #[compat(1, req = u32, resp = u32, err = String)]
+    async fn echo(&self, cx: &Cx, req: u64) -> Result<u64, String>;
+    #[rpc(version = 1)]
+    async fn plain(&self, cx: &Cx, req: u64) -> u8;
+}
+
+/// A method keeps the text that its fingerprint is the hash of (FP-4), and whether it is
+/// idempotent, for those who ask what it is; without its types it has no text, and a fingerprint
+/// of one's own takes the text away. Shown on what the macro makes, old versions included.
+#[test]
+fn fp_4_a_method_keeps_its_text() {
+    struct Quiet;
+    impl Texts for Quiet {
+        async fn echo(&self, _cx: &Cx, req: u64) -> Result<u64, String> {
+            Ok(req)
+        }
+        async fn plain(&self, _cx: &Cx, req: u64) -> u8 {
+            req.to_be_bytes()[7]
+        }
+    }
+
+    let methods = switchback::service::Service::into_methods(TextsServer::new(Quiet));
+
+    let mut found: Vec<_> = methods
+        .iter()
+        .map(|method| {
+            (method.name(), method.version(), method.text().unwrap(), method.is_idempotent())
+        })
+        .collect();
+    found.sort();
+    let expected = [
+        ("it.Texts/echo", 1, "u32->u32!str", true),
+        ("it.Texts/echo", 2, "u64->u64!str", true),
+        ("it.Texts/plain", 1, "u64->u8!never", false),
+    ];
+    assert_eq!(found, expected.map(|(name, version, text, is)| (name, version, text.into(), is)));
+    let untyped = methods[0].clone().fingerprint(Fingerprint::from(7));
+    assert_eq!(untyped.text(), None);
 }
 
 mod foreign {

@@ -210,11 +210,11 @@ fn options(method: &Method, request: &Type, response: &Type, error: Option<&Type
         RunArg::Blocking => Some(quote!(.run(::switchback::__private::Run::Blocking))),
     };
     let no_cancel = method.no_cancel.then(|| quote!(.no_cancel()));
+    let idempotent = method.idempotent.then(|| quote!(.idempotent()));
     quote! {
-        .fingerprint(
-            ::switchback::__private::Fingerprint::of_method::<#request, #response, #error>(),
-        )
+        .schema::<#request, #response, #error>()
         #id
+        #idempotent
         #run
         #no_cancel
     }
