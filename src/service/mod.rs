@@ -5,6 +5,7 @@
 mod bincode_format;
 mod codec;
 mod compat;
+mod contract;
 mod counters;
 mod cx;
 mod dispatch;
@@ -21,6 +22,8 @@ mod stub;
 
 pub use codec::{Codec, CodecIdError, CustomCodec, DecodeError, EncodeError, Payload};
 pub use compat::{Converts, convert_result, downgrade_request, upgrade_request};
+pub use contract::{Change, Comparison, Contract, ContractRow, Difference, LockError, Pledge};
+pub use contract::{SchemaTextError, SchemaTree, Variant, VariantContent};
 pub use counters::MethodStats;
 pub use cx::{Cx, Metadata, Peer};
 pub use dispatch::{Dispatch, RouteError};

@@ -290,7 +290,7 @@ impl Fingerprint {
         folded.max(1)
     }
 
-    fn of_text(text: &str) -> Self {
+    pub(crate) fn of_text(text: &str) -> Self {
         Self(fnv64(text.as_bytes()).max(1))
     }
 }
