@@ -14,6 +14,7 @@ use crate::driver::call_task::{CallTask, Polled, drop_handler, panicked, poll_ha
 use crate::driver::outbound::Eagerness;
 use crate::driver::server_settings::ServerSettings;
 use crate::driver::server_shared::ServerShared;
+use crate::driver::turns::Turn;
 use crate::proto::Admitted;
 use crate::service::{Codec, Cx, Entry, Incoming, Lookup, Metadata, Outcome, Reply, Respond};
 use crate::service::{Routes, Run, Status, Tally, append_status};
@@ -35,6 +36,8 @@ pub(crate) struct Batch<'a> {
     /// Counts of `counted`, not given to it yet.
     tally: Tally,
     counted: Option<Arc<Entry>>,
+    /// From the first handler on: this thread is not free for others.
+    turn: Option<Turn<'a>>,
 }
 
 impl<'a> Batch<'a> {
@@ -59,6 +62,7 @@ impl<'a> Batch<'a> {
             answered_bytes: 0,
             tally,
             counted: None,
+            turn: None,
         }
     }
 
@@ -296,6 +300,11 @@ impl<'a> Batch<'a> {
         if !same {
             if let Some(counted) = self.counted.take() {
                 counted.counters.add(std::mem::take(&mut self.tally));
+            }
+            if let Some(Entry { method, .. }) = entry.map(|entry| &**entry) {
+                let shared: &'a Arc<ServerShared> = self.shared;
+                let turn = self.turn.get_or_insert_with(|| shared.totals.turns.enter(method.id));
+                turn.set_method(method.id);
             }
             self.counted = entry.cloned();
         }

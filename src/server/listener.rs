@@ -14,6 +14,7 @@ use crate::server::ServerConfig;
 use crate::server::accept_errors::Backoff;
 use crate::server::connections::{Connections, ListenerHandle, Refusal};
 use crate::server::serving::Parts;
+use crate::server::watchdog::Watchdog;
 use crate::service::{Dispatch, MethodStats};
 use crate::transport::{Accept, Address, Stream};
 use crate::util::LogLimit;
@@ -91,6 +92,7 @@ impl BoundServer {
     pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Result<Drained, Error> {
         let mut shutdown = std::pin::pin!(shutdown);
         let cut = CutOnDrop(Arc::clone(&self.connections));
+        let _watchdog = Watchdog::start(self.totals(), &self.dispatch, &self.runtime);
         {
             let mut accepting = std::pin::pin!(self.accept_forever());
             std::future::poll_fn(|cx| match shutdown.as_mut().poll(cx) {

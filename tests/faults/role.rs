@@ -4,12 +4,15 @@
 //! Each role is a test that passes at once, unless the environment names it.
 
 use std::convert::Infallible;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use switchback::driver::ServerTotals;
 use switchback::service::Fingerprint;
 use switchback::{CallError, Channel, Cx, Method, Run, Server, ServerConfig, Status, Stub};
 use tokio::sync::oneshot;
@@ -77,6 +80,52 @@ pub(crate) fn clock() -> Plain<(), u64> {
     stub("faults.House/clock")
 }
 
+/// How a server is, as it says on a thread outside of its runtime.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Health {
+    /// Handlers that block their thread now, by their own account.
+    pub(crate) blocked: u64,
+    /// Threads that are held, as the library knows.
+    pub(crate) stalled_threads: u64,
+    pub(crate) is_stalled: bool,
+    pub(crate) stalls: u64,
+    pub(crate) executor_stall_ms: u64,
+}
+
+static BLOCKED: AtomicU64 = AtomicU64::new(0);
+
+impl Health {
+    fn of(totals: &ServerTotals) -> Self {
+        let load = totals.load();
+        Self {
+            blocked: BLOCKED.load(Ordering::SeqCst),
+            stalled_threads: totals.stalled_threads() as u64,
+            is_stalled: totals.is_stalled(),
+            stalls: load.stalls,
+            executor_stall_ms: load.executor_stall_ms,
+        }
+    }
+
+    fn to_line(self) -> String {
+        let Self { blocked, stalled_threads, is_stalled, stalls, executor_stall_ms } = self;
+        let is_stalled = u64::from(is_stalled);
+        format!("{blocked} {stalled_threads} {is_stalled} {stalls} {executor_stall_ms}")
+    }
+
+    /// Asks a server's health at an address.
+    pub(crate) fn ask(address: &str) -> Self {
+        let mut line = String::new();
+        TcpStream::connect(address).unwrap().read_to_string(&mut line).unwrap();
+        let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
+        let &[blocked, stalled_threads, is_stalled, stalls, executor_stall_ms] = &numbers[..]
+        else {
+            panic!("{line:?}");
+        };
+        let is_stalled = is_stalled == 1;
+        Self { blocked, stalled_threads, is_stalled, stalls, executor_stall_ms }
+    }
+}
+
 fn stub<Q, R>(name: &str) -> Plain<Q, R>
 where
     Q: switchback::service::Payload,
@@ -123,7 +172,17 @@ async fn serving() {
         }
     }
     let server = server.bind(&std::env::var(AT).unwrap()).await.unwrap();
+    let totals = server.totals();
+    let health = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = health.local_addr().unwrap();
+    // A thread of its own: it answers when no task does.
+    std::thread::spawn(move || {
+        for asked in health.incoming() {
+            asked.unwrap().write_all(Health::of(&totals).to_line().as_bytes()).unwrap();
+        }
+    });
     tell(&format!("URL {}", server.url()));
+    tell(&format!("HEALTH {address}"));
     let (stop, stopped) = oneshot::channel::<()>();
     std::thread::spawn(move || {
         let mut line = String::new();
@@ -156,7 +215,9 @@ fn methods() -> [Method; 6] {
     };
     #[expect(clippy::disallowed_methods, reason = "a handler that does what it must not")]
     let block = |_cx: Cx, ms: u64| async move {
+        BLOCKED.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(ms));
+        BLOCKED.fetch_sub(1, Ordering::SeqCst);
         Answer::Ok(ms)
     };
     let peer = |cx: Cx, (): ()| async move { Answer::Ok(cx.peer().address.clone()) };
