@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::driver::call_task::{CallTask, Polled, drop_handler, panicked, poll_handler};
 use crate::driver::outbound::Eagerness;
 use crate::driver::server_settings::ServerSettings;
-use crate::driver::server_shared::ServerShared;
+use crate::driver::server_shared::{ServerShared, append_no_memory};
 use crate::driver::turns::Turn;
 use crate::proto::Admitted;
 use crate::service::{Codec, Cx, Entry, Incoming, Lookup, Metadata, Outcome, Reply, Respond};
@@ -162,6 +162,9 @@ impl<'a> Batch<'a> {
         match started {
             Ok(Ok(call)) => self.run(entry, request.call, (admitted, scope), call),
             Ok(Err(status)) => {
+                if status.code() == Code::OVERLOADED {
+                    self.shared.totals.count_overload();
+                }
                 self.refuse_with(request.call, &status);
                 return Some(status.code());
             }
@@ -251,6 +254,7 @@ impl<'a> Batch<'a> {
         }
         self.count(Some(entry));
         self.tally.started += 1;
+        let answer_at = self.out.len();
         let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
         let mut reply = Reply { out: self.out, call: id, frame_bytes_max };
         let shared: &ServerShared = self.shared;
@@ -265,7 +269,14 @@ impl<'a> Batch<'a> {
             Polled::Panicked => self.tally.ended(Outcome::Failed),
         }
         drop_handler(shared, Some(call));
-        self.flush_if_large();
+        if self.out.len() >= self.threshold_bytes {
+            // What stands before it is small: if something is too large, it is this one.
+            if let Err(error) = shared.make_room(self.out.len()) {
+                self.out.truncate(answer_at);
+                append_no_memory(self.out, id, error);
+            }
+            self.flush();
+        }
     }
 
     fn spawn(

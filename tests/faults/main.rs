@@ -1,5 +1,5 @@
-//! Faults of real processes, a real network and a real clock: F1, F2, F3, F6, F8, F11, F12, F13 and
-//! F21 of the fault catalogue.
+//! Faults of real processes, a real network and a real clock: F1, F2, F3, F6, F8, F10, F11, F12,
+//! F13 and F21 of the fault catalogue.
 //!
 //! ```text
 //!   test ---- loopback ----> server, a child: this binary again (role)
@@ -19,6 +19,7 @@ mod child;
 mod clock;
 mod crash;
 mod measure;
+mod memory;
 mod net;
 mod partition;
 mod restart;

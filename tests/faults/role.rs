@@ -4,6 +4,7 @@
 //! Each role is a test that passes at once, unless the environment names it.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::io::{BufRead, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -12,9 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use switchback::Stub;
 use switchback::driver::ServerTotals;
 use switchback::service::Fingerprint;
-use switchback::{CallError, Channel, Cx, Method, Run, Server, ServerConfig, Status, Stub};
+use switchback::{CallError, Channel, ClientConfig, Cx, Method, Run, Server, ServerConfig, Status};
 use tokio::sync::oneshot;
 
 use crate::ledger::{How, ServerLog, Start};
@@ -26,6 +28,11 @@ pub(crate) const ROLE: &str = "SWITCHBACK_FAULTS_ROLE";
 pub(crate) const AT: &str = "SWITCHBACK_FAULTS_AT";
 pub(crate) const LEDGER: &str = "SWITCHBACK_FAULTS_LEDGER";
 pub(crate) const INSTANCE: &str = "SWITCHBACK_FAULTS_INSTANCE";
+/// Set for a server that takes frames of up to `LARGE_BYTES_MAX`.
+pub(crate) const LARGE: &str = "SWITCHBACK_FAULTS_LARGE";
+pub(crate) const LARGE_BYTES_MAX: u32 = 1 << 30;
+/// How many bytes to ask for.
+pub(crate) const BYTES: &str = "SWITCHBACK_FAULTS_BYTES";
 
 pub(crate) type Plain<Q, R> = &'static Stub<Q, R, Infallible>;
 type Answer<T> = Result<T, CallError<Infallible>>;
@@ -68,6 +75,11 @@ pub(crate) fn block() -> Plain<u64, u64> {
 /// The same, and does not say so: it holds a worker of the runtime.
 pub(crate) fn block_inline() -> Plain<u64, u64> {
     stub("faults.House/block_inline")
+}
+
+/// Answers how long a text is.
+pub(crate) fn measure() -> Plain<String, u64> {
+    stub("faults.House/measure")
 }
 
 /// The caller's address.
@@ -160,6 +172,11 @@ fn run_for_ever(work: impl Future<Output = ()>) {
 async fn serving() {
     let mut config = ServerConfig::default();
     config.drain_timeout = Duration::from_secs(3);
+    if std::env::var(LARGE).is_ok() {
+        config.frame_bytes_max = LARGE_BYTES_MAX;
+        config.in_flight_bytes_max = LARGE_BYTES_MAX as usize;
+        config.server_in_flight_bytes_max = LARGE_BYTES_MAX as usize;
+    }
     let mut server = Server::new().config(config).insecure_plaintext();
     for method in methods() {
         server = server.method(method);
@@ -206,7 +223,7 @@ fn tell(line: &str) {
     out.flush().unwrap();
 }
 
-fn methods() -> [Method; 6] {
+fn methods() -> [Method; 7] {
     let echo =
         Method::infallible("faults.House/echo", 1, |_cx: Cx, n: u64| async move { Answer::Ok(n) });
     let hold = |_cx: Cx, (ms, bytes): (u64, u64)| async move {
@@ -220,6 +237,7 @@ fn methods() -> [Method; 6] {
         BLOCKED.fetch_sub(1, Ordering::SeqCst);
         Answer::Ok(ms)
     };
+    let measure = |_cx: Cx, text: String| async move { Answer::Ok(text.len() as u64) };
     let peer = |cx: Cx, (): ()| async move { Answer::Ok(cx.peer().address.clone()) };
     let clock = |_cx: Cx, (): ()| async move { Answer::Ok(wall().as_secs()) };
     [
@@ -227,6 +245,7 @@ fn methods() -> [Method; 6] {
         Method::infallible("faults.House/hold", 1, hold),
         Method::infallible("faults.House/block", 1, block).run(Run::Blocking),
         Method::infallible("faults.House/block_inline", 1, block),
+        Method::infallible("faults.House/measure", 1, measure),
         Method::infallible("faults.House/peer", 1, peer),
         Method::infallible("faults.House/clock", 1, clock),
     ]
@@ -280,5 +299,25 @@ fn probe() {
             Times::new(times)
         });
         tell(&format!("P99_US {}", times.percentile(99).as_micros()));
+    }
+}
+
+/// The one who asks for much: says what becomes of that, and of a small call after it.
+#[test]
+fn ask_for_much() {
+    if is_me("role::ask_for_much") {
+        run(async {
+            let mut config = ClientConfig::default();
+            config.frame_bytes_max = LARGE_BYTES_MAX;
+            let builder = Channel::builder().config(config);
+            let channel = builder.connect(&std::env::var(AT).unwrap()).await.unwrap();
+            let bytes = std::env::var(BYTES).unwrap().parse().unwrap();
+            let much = channel.call(hold(), (0, bytes)).timeout(Duration::from_secs(60)).await;
+            tell(&match much.map_err(|error| error.status().cloned().unwrap()) {
+                Ok(text) => format!("MUCH {} bytes", text.len()),
+                Err(status) => format!("MUCH {status:?}: {:?}", status.source()),
+            });
+            tell(&format!("LITTLE {:?}", channel.call(echo(), 7).await));
+        });
     }
 }
