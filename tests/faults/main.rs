@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Invariants: every child ends with the test that started it, namespaces too, also after a panic;
-//! what measures time runs alone, what waits for timers of 10 s runs two at a time; what cannot be
-//! had on a machine (namespaces, nft, libfaketime) is skipped with a line that says so.
+//! what measures time runs alone, what waits for timers of 10 s runs two at a time; what is
+//! not to be had on a machine (namespaces, nft, libfaketime) fails the tests that need it.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
