@@ -7,7 +7,7 @@ use switchback::{Channel, Code, Disposition, ErrorKind, Router, Server, ServerCo
 
 use crate::raw::{Ask, Raw};
 use crate::support::{
-    Gate, Plain, assert_status, driven, echo, echo_stub, mem, plain, settle, tcp,
+    Gate, Plain, assert_status, driven, echo, echo_stub, in_time, mem, plain, settle, tcp,
 };
 
 /// CA-16, LD-7, LD-9: a draining server says GOAWAY twice, serves what it reads until the second
@@ -75,11 +75,11 @@ async fn ld_10_what_was_not_read_is_made_again_elsewhere() {
     let channel = Channel::lazy(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
     let table = crate::raw::table(&[("it.Echo/echo", &[1])]);
     let read = tokio::spawn(channel.call(echo_stub(), 1));
-    let mut old = Raw::accept(&listener).await;
+    let mut old = in_time(Raw::accept(&listener)).await;
     old.greet_client(&table, 8, 65_536).await;
-    let (first, ..) = old.request().await;
+    let (first, ..) = in_time(old.request()).await;
     let unread = tokio::spawn(channel.call(echo_stub(), 2));
-    let (second, ..) = old.request().await;
+    let (second, ..) = in_time(old.request()).await;
     assert!(second > first);
 
     let mut out = Vec::new();
@@ -88,19 +88,19 @@ async fn ld_10_what_was_not_read_is_made_again_elsewhere() {
     Goaway { last_call: CallId(first), reason, grace_ms }.append(&mut out);
     old.write(&out).await;
 
-    let mut new = Raw::accept(&listener).await;
+    let mut new = in_time(Raw::accept(&listener)).await;
     new.greet_client(&table, 8, 65_536).await;
-    let (again, _, payload) = new.request().await;
+    let (again, _, payload) = in_time(new.request()).await;
     assert_eq!((again, payload), (1, vec![2]));
     new.answer_ok(again, &[2]).await;
-    assert_eq!(unread.await.unwrap(), Ok(2));
+    assert_eq!(in_time(unread).await.unwrap(), Ok(2));
     assert!(!read.is_finished());
     old.answer_ok(first, &[1]).await;
-    assert_eq!(read.await.unwrap(), Ok(1));
+    assert_eq!(in_time(read).await.unwrap(), Ok(1));
     let later = tokio::spawn(channel.call(echo_stub(), 3));
-    let (id, ..) = new.request().await;
+    let (id, ..) = in_time(new.request()).await;
     new.answer_ok(id, &[3]).await;
-    assert_eq!(later.await.unwrap(), Ok(3));
+    assert_eq!(in_time(later).await.unwrap(), Ok(3));
 }
 
 /// LD-7: a GOAWAY whose last call rises is a violation. Shown by two of them.
