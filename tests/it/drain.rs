@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use switchback::wire::{CallId, CloseReason, Frame, Goaway, Kind};
-use switchback::{Channel, Code, Disposition, ErrorKind, Router, Server, ServerConfig};
+use switchback::{Channel, ClientConfig, Code, Disposition, ErrorKind};
+use switchback::{Router, Server, ServerConfig};
 
 use crate::raw::{Ask, Raw};
 use crate::support::{
@@ -101,6 +102,43 @@ async fn ld_10_what_was_not_read_is_made_again_elsewhere() {
     let (id, ..) = in_time(new.request()).await;
     new.answer_ok(id, &[3]).await;
     assert_eq!(in_time(later).await.unwrap(), Ok(3));
+}
+
+/// LD-7, LD-10: the highest id there is, 2^32 - 1, is the number that says "any call" in the first
+/// GOAWAY: both name it then, and the call that has it is served and waited for. Shown on the wire,
+/// by a server and by a client.
+#[tokio::test]
+async fn ld_7_a_drain_at_the_last_id_loses_no_call() {
+    let gate = Gate::default();
+    let router = Router::new().method(gate.method("it.Gate/pass"));
+    let (mut raw, handle, _server) = driven(router, &ServerConfig::default(), 64 * 1024);
+    raw.greet_server().await;
+    raw.ask(Ask::new(u32::MAX, "it.Gate/pass")).await;
+    gate.entered.reach(1).await;
+    handle.drain();
+    let (_, asked) = raw.first_goaway().await;
+    raw.control(Kind::PONG, &asked).await;
+    assert_eq!(raw.goaway().await.last_call, CallId(u32::MAX));
+    gate.open.notify_one();
+    let reply = raw.reply().await;
+    assert_eq!((reply.call, reply.status), (u32::MAX, Code::OK));
+    assert_eq!(raw.close().await.1, u32::MAX);
+
+    let mut config = ClientConfig::default();
+    config.first_call = CallId(u32::MAX);
+    let (channel, mut raw) = crate::support::raw_server(Channel::builder().config(config));
+    let call = tokio::spawn(channel.call(echo_stub(), 1));
+    raw.greet_client(&crate::raw::table(&[("it.Echo/echo", &[1])]), 8, 65_536).await;
+    let (id, ..) = raw.request().await;
+    let (last_call, reason, grace_ms) = (CallId(id), CloseReason::SHUTDOWN, 0);
+    let mut out = Vec::new();
+    Goaway { last_call: Goaway::ANY_CALL, reason, grace_ms }.append(&mut out);
+    Goaway { last_call, reason, grace_ms }.append(&mut out);
+    raw.write(&out).await;
+    settle().await;
+    assert!(!call.is_finished());
+    raw.answer_ok(id, &[1]).await;
+    assert_eq!(in_time(call).await.unwrap(), Ok(1));
 }
 
 /// LD-7: a GOAWAY whose last call rises is a violation. Shown by two of them.
