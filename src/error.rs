@@ -165,6 +165,14 @@ pub enum ErrorKind {
         /// What the system said.
         error: String,
     },
+    /// There is no memory here for a frame of the peer's.
+    #[error("{peer}: no memory for {bytes} bytes that the peer sent")]
+    OutOfMemory {
+        /// Its address.
+        peer: String,
+        /// Of the buffer that could not be had.
+        bytes: usize,
+    },
     /// The drain's time was over before every call had ended; what was left was cut.
     #[error("{calls} calls on {connections} connections did not end within {after:?} and were cut")]
     DrainTimeout {
@@ -242,6 +250,7 @@ impl Error {
             | ErrorKind::ClosedByPeer { reason, .. }
             | ErrorKind::PeerMisbehaved { reason, .. }
             | ErrorKind::GoingAway { reason } => Some(*reason),
+            ErrorKind::OutOfMemory { .. } => Some(CloseReason::INTERNAL),
             ErrorKind::NotSwitchback { .. } => Some(CloseReason::NOT_SWITCHBACK),
             ErrorKind::NoCommonVersion { .. } => Some(CloseReason::NO_COMMON_VERSION),
             ErrorKind::HandshakeTimeout { .. } => Some(CloseReason::HANDSHAKE_TIMEOUT),

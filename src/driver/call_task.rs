@@ -14,7 +14,7 @@ use std::thread::Thread;
 use crate::driver::scratch::with_answer;
 use crate::driver::server_shared::{ServerShared, Turn};
 use crate::proto::PendingEnd;
-use crate::service::{Entry, Outcome, Reply, Respond, Status, Tally, append_status};
+use crate::service::{Entry, Method, Outcome, Reply, Respond, Run, Status, Tally, append_status};
 use crate::util::bugs::{Bug, is_seeded};
 use crate::util::{Scope, with_scope};
 use crate::wire::{CallId, Code, Disposition};
@@ -68,7 +68,12 @@ impl CallTask {
             let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
             let mut reply = Reply { out: &mut *out, call: self.id, frame_bytes_max };
             let mut tally = Tally::default();
-            match poll_handler(&self.shared, call.as_mut(), self.scope, cx, &mut reply) {
+            let Method { id, run, .. } = self.entry.method;
+            // A thread of the blocking pool is there to be held.
+            let turn = (run != Run::Blocking).then(|| self.shared.totals.turns.enter(id));
+            let polled = poll_handler(&self.shared, call.as_mut(), self.scope, cx, &mut reply);
+            drop(turn);
+            match polled {
                 Polled::Pending => return Poll::Pending,
                 Polled::Ended(outcome) => tally.ended(outcome),
                 Polled::Panicked => tally.ended(Outcome::Failed),

@@ -93,7 +93,7 @@ impl ClientReader {
                 continue;
             }
             let (shared, inbound) = (&self.shared, &mut self.inbound);
-            let missing_bytes = inbound.missing_bytes(self.input.carried_bytes());
+            let missing_bytes = inbound.missing_bytes(self.input.carried().len());
             let judge = |bytes: &[u8]| {
                 let used_bytes = judge(shared, inbound, bytes)?;
                 Ok(Judged { used_bytes, is_paused: false })
@@ -114,6 +114,12 @@ impl ClientReader {
                     self.shared.finish(Error::lost(&error), None, None);
                 }
                 ReadTurn::Failed(error) => self.shared.finish(Error::lost(&error), None, None),
+                ReadTurn::NoMemory(error) => {
+                    let (peer, bytes) = (self.shared.peer.clone(), error.bytes);
+                    let close = (CloseReason::INTERNAL, error.to_string());
+                    let end = ErrorKind::OutOfMemory { peer, bytes };
+                    self.shared.finish(end.into(), None, Some(close));
+                }
                 ReadTurn::Refused(violation, bytes) => self.refuse(violation, &bytes),
             }
         }

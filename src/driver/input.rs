@@ -8,22 +8,30 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
 use crate::driver::scratch::{READ_BYTES, with_read};
 use crate::proto::Violation;
+use crate::util::{OutOfMemory, try_grow};
 
 /// The read half of a stream.
 pub(crate) struct InputStream {
     io: Box<dyn AsyncRead + Send + Unpin>,
-    carry: BytesMut,
+    carry: Carry,
     /// Whoever judged the carried bytes stopped before they were all looked at.
     is_unjudged: bool,
     /// Bytes that ever came, and bytes that a judge has used.
     read_bytes: u64,
     used_bytes: u64,
+}
+
+/// Bytes that were read and not used. Its own and not `BytesMut`, which cannot be refused memory.
+#[derive(Default)]
+struct Carry {
+    bytes: Vec<u8>,
+    /// Those before it are used.
+    at: usize,
 }
 
 /// Sees to it that a frame that was begun goes on (LD-12).
@@ -49,13 +57,15 @@ pub(crate) enum ReadTurn<E> {
     End,
     /// The stream failed.
     Failed(io::Error),
+    /// There is no memory for the rest of the frame at hand, which is `carried`. Nothing was read.
+    NoMemory(OutOfMemory),
     /// Whoever judges the bytes had enough; these are the bytes.
     Refused(E, Vec<u8>),
 }
 
 impl InputStream {
     pub(crate) fn new(io: Box<dyn AsyncRead + Send + Unpin>) -> Self {
-        Self { io, carry: BytesMut::new(), is_unjudged: false, read_bytes: 0, used_bytes: 0 }
+        Self { io, carry: Carry::default(), is_unjudged: false, read_bytes: 0, used_bytes: 0 }
     }
 
     /// Reads once and hands everything unread to `judge`, which says how many bytes it used. If it
@@ -81,7 +91,7 @@ impl InputStream {
                 Poll::Ready(match judge(scratch) {
                     Ok(judged) => {
                         *used_bytes += judged.used_bytes as u64;
-                        carry.extend_from_slice(&scratch[judged.used_bytes..]);
+                        carry.bytes.extend_from_slice(&scratch[judged.used_bytes..]);
                         *is_unjudged = judged.is_paused;
                         ReadTurn::Read
                     }
@@ -90,9 +100,11 @@ impl InputStream {
             });
         }
         // Doubles with what arrived, up to the frame's end; at least one plain read.
-        let wanted = missing_bytes.min(self.carry.len().max(READ_BYTES));
-        self.carry.reserve(wanted);
-        match std::task::ready!(poll_read_buf(Pin::new(&mut *self.io), cx, &mut self.carry)) {
+        let wanted = missing_bytes.min(self.carry.unused().len().max(READ_BYTES));
+        if let Err(error) = self.carry.make_room(wanted) {
+            return Poll::Ready(ReadTurn::NoMemory(error));
+        }
+        match std::task::ready!(poll_read_buf(Pin::new(&mut *self.io), cx, &mut self.carry.bytes)) {
             Ok(0) => return Poll::Ready(ReadTurn::End),
             Ok(read) => self.read_bytes += read as u64,
             Err(error) => return Poll::Ready(ReadTurn::Failed(error)),
@@ -101,17 +113,14 @@ impl InputStream {
     }
 
     fn judge_carry<E>(&mut self, judge: impl FnOnce(&[u8]) -> Result<Judged, E>) -> ReadTurn<E> {
-        match judge(&self.carry) {
+        match judge(self.carry.unused()) {
             Ok(judged) => {
                 self.is_unjudged = judged.is_paused;
                 self.used_bytes += judged.used_bytes as u64;
-                self.carry.advance(judged.used_bytes);
-                if self.carry.is_empty() {
-                    self.carry = BytesMut::new();
-                }
+                self.carry.use_up(judged.used_bytes);
                 ReadTurn::Read
             }
-            Err(error) => ReadTurn::Refused(error, first_bytes(&self.carry)),
+            Err(error) => ReadTurn::Refused(error, first_bytes(self.carry.unused())),
         }
     }
 
@@ -121,13 +130,19 @@ impl InputStream {
     }
 
     /// Bytes of a partial frame at hand.
-    pub(crate) fn carried_bytes(&self) -> usize {
-        self.carry.len()
+    pub(crate) fn carried(&self) -> &[u8] {
+        self.carry.unused()
+    }
+
+    /// Forgets them: the frame was given up.
+    pub(crate) fn forget(&mut self) {
+        self.used_bytes += self.carry.unused().len() as u64;
+        self.carry = Carry::default();
     }
 
     /// Reads and forgets, until the peer has nothing more to say.
     pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.carry = BytesMut::new();
+        self.carry = Carry::default();
         self.is_unjudged = false;
         loop {
             let all = |bytes: &[u8]| {
@@ -136,10 +151,37 @@ impl InputStream {
             };
             match std::task::ready!(self.poll_turn(cx, 1, all)) {
                 ReadTurn::Read => {}
-                ReadTurn::End | ReadTurn::Failed(_) => return Poll::Ready(()),
+                ReadTurn::End | ReadTurn::Failed(_) | ReadTurn::NoMemory(_) => {
+                    return Poll::Ready(());
+                }
                 ReadTurn::Refused(never, _) => match never {},
             }
         }
+    }
+}
+
+impl Carry {
+    fn make_room(&mut self, more: usize) -> Result<(), OutOfMemory> {
+        if self.bytes.capacity() - self.bytes.len() < more {
+            self.bytes.drain(..self.at);
+            self.at = 0;
+        }
+        try_grow(&mut self.bytes, more)
+    }
+
+    fn use_up(&mut self, bytes: usize) {
+        self.at += bytes;
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    fn unused(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.at == self.bytes.len()
     }
 }
 

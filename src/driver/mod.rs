@@ -25,6 +25,7 @@ mod server_settings;
 mod server_shared;
 mod signal;
 mod totals;
+mod turns;
 
 pub use client::ClientDriver;
 pub use client_settings::ClientSettings;
@@ -36,3 +37,4 @@ pub use totals::{ServerLoad, ServerTotals};
 
 pub(crate) use client::{Chosen, Start};
 pub(crate) use scratch::with_reply;
+pub(crate) use turns::{SLOTS, is_inside};

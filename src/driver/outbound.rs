@@ -17,6 +17,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::AsyncWrite;
 
+use crate::util::{OutOfMemory, try_grow};
 use crate::wire::{CallId, Kind, append_control};
 
 /// The write side of one connection; lives inside the connection's lock.
@@ -107,6 +108,11 @@ impl Outbound {
     /// The buffer to append whole frames to, unless the output is closed.
     pub(crate) const fn pending(&mut self) -> &mut Vec<u8> {
         &mut self.pending
+    }
+
+    /// Makes room for so many bytes of frames.
+    pub(crate) fn make_room(&mut self, bytes: usize) -> Result<(), OutOfMemory> {
+        try_grow(&mut self.pending, bytes)
     }
 
     /// Whether bytes wait beyond the soft limit: callers should wait too.

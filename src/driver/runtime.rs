@@ -1,11 +1,13 @@
 //! Where tasks run and what time it is: the seams by which a simulation drives the real driver.
 //!
-//! Invariant: nothing else in the crate spawns a task, reads a clock or sleeps.
+//! Invariant: nothing else in the crate spawns a task, reads a clock or sleeps; only the server's
+//! watchdog, a thread that is started here, parks itself.
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::util::splitmix64;
@@ -16,6 +18,11 @@ pub trait Spawn: Send + Sync {
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>);
     /// Runs a function where it may block.
     fn spawn_blocking(&self, task: Box<dyn FnOnce() + Send>);
+    /// Starts a thread of its own, for what must go on when no task does. `None` where there is no
+    /// such thing, as in a simulation, and when the system has none left.
+    fn spawn_thread(&self, _name: &str, _work: Box<dyn FnOnce() + Send>) -> Option<Thread> {
+        None
+    }
     /// Whether other threads run tasks beside this one: then a flusher waits a turn for more.
     fn is_multi_thread(&self) -> bool;
 }
@@ -86,6 +93,16 @@ impl Spawn for TokioRuntime {
 
     fn spawn_blocking(&self, task: Box<dyn FnOnce() + Send>) {
         drop(self.handle.spawn_blocking(task));
+    }
+
+    fn spawn_thread(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> Option<Thread> {
+        match std::thread::Builder::new().name(name.to_owned()).spawn(work) {
+            Ok(started) => Some(started.thread().clone()),
+            Err(error) => {
+                tracing::warn!(name, %error, "no thread could be started");
+                None
+            }
+        }
     }
 
     fn is_multi_thread(&self) -> bool {

@@ -25,6 +25,7 @@ use crate::policy::connection_age;
 use crate::proto::{Conduct, Inbound, ServerConnection, Violation};
 use crate::service::{Dispatch, TableListener};
 use crate::transport::Stream;
+use crate::util::OutOfMemory;
 use crate::wire::{Close, CloseReason};
 
 /// Serves one stream. The future is the connection: it ends when the connection has ended, with
@@ -269,7 +270,7 @@ impl ServerReader {
 
     /// Reads once and serves what was read. `Some` when the stream is at its end.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Option<Error>> {
-        let missing_bytes = self.inbound.missing_bytes(self.input.carried_bytes());
+        let missing_bytes = self.inbound.missing_bytes(self.input.carried().len());
         let mut judge = Judge {
             shared: &self.shared,
             settings: &self.settings,
@@ -284,9 +285,32 @@ impl ServerReader {
             ReadTurn::Read => None,
             ReadTurn::End => Some(ended("the client closed it without a word")),
             ReadTurn::Failed(error) => Some(Error::lost(&error)),
+            ReadTurn::NoMemory(error) => {
+                self.give_up(error);
+                None
+            }
             ReadTurn::Refused(Stop::Closed(error), _) => Some(error),
             ReadTurn::Refused(Stop::Violation(violation), bytes) => self.refuse(violation, &bytes),
         })
+    }
+
+    /// There is no memory for the frame at hand. A request is refused once it has come, and the
+    /// connection goes on; without another frame it cannot.
+    fn give_up(&mut self, error: OutOfMemory) {
+        tracing::debug!(peer = %self.shared.address, %error, "frame given up");
+        let given_up = self.inbound.give_up(self.input.carried());
+        self.input.forget();
+        match given_up {
+            Ok(true) => {}
+            Ok(false) => {
+                let detail = error.to_string();
+                let (peer, bytes) = (self.shared.address.clone(), error.bytes);
+                let end = ErrorKind::OutOfMemory { peer, bytes };
+                self.close(CloseReason::INTERNAL, &detail, end.into());
+            }
+            // It is greeted: it can be told.
+            Err(violation) => drop(self.refuse(violation, &[])),
+        }
     }
 
     /// Ends the connection for what the client did; `bytes` are what it said. Gives the error when

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use crate::driver::call_task::{CallTask, Polled, drop_handler, panicked, poll_handler};
 use crate::driver::outbound::Eagerness;
 use crate::driver::server_settings::ServerSettings;
-use crate::driver::server_shared::ServerShared;
+use crate::driver::server_shared::{ServerShared, append_no_memory};
+use crate::driver::turns::Turn;
 use crate::proto::Admitted;
 use crate::service::{Codec, Cx, Entry, Incoming, Lookup, Metadata, Outcome, Reply, Respond};
 use crate::service::{Routes, Run, Status, Tally, append_status};
@@ -35,6 +36,8 @@ pub(crate) struct Batch<'a> {
     /// Counts of `counted`, not given to it yet.
     tally: Tally,
     counted: Option<Arc<Entry>>,
+    /// From the first handler on: this thread is not free for others.
+    turn: Option<Turn<'a>>,
 }
 
 impl<'a> Batch<'a> {
@@ -59,6 +62,7 @@ impl<'a> Batch<'a> {
             answered_bytes: 0,
             tally,
             counted: None,
+            turn: None,
         }
     }
 
@@ -158,6 +162,9 @@ impl<'a> Batch<'a> {
         match started {
             Ok(Ok(call)) => self.run(entry, request.call, (admitted, scope), call),
             Ok(Err(status)) => {
+                if status.code() == Code::OVERLOADED {
+                    self.shared.totals.count_overload();
+                }
                 self.refuse_with(request.call, &status);
                 return Some(status.code());
             }
@@ -247,6 +254,7 @@ impl<'a> Batch<'a> {
         }
         self.count(Some(entry));
         self.tally.started += 1;
+        let answer_at = self.out.len();
         let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
         let mut reply = Reply { out: self.out, call: id, frame_bytes_max };
         let shared: &ServerShared = self.shared;
@@ -261,7 +269,14 @@ impl<'a> Batch<'a> {
             Polled::Panicked => self.tally.ended(Outcome::Failed),
         }
         drop_handler(shared, Some(call));
-        self.flush_if_large();
+        if self.out.len() >= self.threshold_bytes {
+            // What stands before it is small: if something is too large, it is this one.
+            if let Err(error) = shared.make_room(self.out.len()) {
+                self.out.truncate(answer_at);
+                append_no_memory(self.out, id, error);
+            }
+            self.flush();
+        }
     }
 
     fn spawn(
@@ -296,6 +311,11 @@ impl<'a> Batch<'a> {
         if !same {
             if let Some(counted) = self.counted.take() {
                 counted.counters.add(std::mem::take(&mut self.tally));
+            }
+            if let Some(Entry { method, .. }) = entry.map(|entry| &**entry) {
+                let shared: &'a Arc<ServerShared> = self.shared;
+                let turn = self.turn.get_or_insert_with(|| shared.totals.turns.enter(method.id));
+                turn.set_method(method.id);
             }
             self.counted = entry.cloned();
         }

@@ -40,31 +40,48 @@ impl Judge<'_> {
         with_batch(|out| {
             let mut batch = Batch::new(self.shared, self.settings, out, bytes.len());
             *self.heard_at = batch.read_at();
-            let (mut at, mut is_heard) = (0, false);
-            let result = loop {
-                let next = self.inbound.next(&bytes[at..]);
-                let is_ping = matches!(&next, Ok(Some((input, _))) if input.is_ping());
-                if !is_heard && !is_ping && at < bytes.len() {
-                    is_heard = true;
-                    self.shared.handle_bytes(batch.read_at());
-                }
-                match next {
-                    Ok(Some((input, used))) => {
-                        at += used;
-                        if let Err(stop) = self.handle(&mut batch, input) {
-                            break Err(stop);
-                        }
-                        if batch.must_pause() {
-                            break Ok(Judged { used_bytes: at, is_paused: true });
-                        }
-                    }
-                    Ok(None) => break Ok(Judged { used_bytes: at, is_paused: false }),
-                    Err(violation) => break Err(Stop::Violation(violation)),
-                }
-            };
+            let result = self.judge_frames(&mut batch, bytes);
             batch.finish();
             result
         })
+    }
+
+    fn judge_frames(&mut self, batch: &mut Batch<'_>, bytes: &[u8]) -> Result<Judged, Stop> {
+        let mut at = self.skip(batch, bytes)?;
+        let mut is_heard = false;
+        loop {
+            let next = self.inbound.next(&bytes[at..]);
+            let is_ping = matches!(&next, Ok(Some((input, _))) if input.is_ping());
+            if !is_heard && !is_ping && at < bytes.len() {
+                is_heard = true;
+                self.shared.handle_bytes(batch.read_at());
+            }
+            let Some((input, used)) = next? else {
+                return Ok(Judged { used_bytes: at, is_paused: false });
+            };
+            at += used;
+            self.handle(batch, input)?;
+            if batch.must_pause() {
+                return Ok(Judged { used_bytes: at, is_paused: true });
+            }
+        }
+    }
+
+    /// Throws away what belongs to a frame that was given up, and refuses it when it has come
+    /// whole. Says how many bytes that were.
+    fn skip(&mut self, batch: &mut Batch<'_>, bytes: &[u8]) -> Result<usize, Stop> {
+        let (used, skipped) = self.inbound.skip(bytes)?;
+        if used > 0 {
+            self.shared.handle_bytes(batch.read_at());
+        }
+        if let Some(head) = skipped {
+            let event = self.proto.handle_skipped(head)?;
+            if matches!(event, ServerEvent::Refuse(..)) {
+                self.shared.totals.count_overload();
+            }
+            self.handle_event(batch, event)?;
+        }
+        Ok(used)
     }
 
     fn handle(&mut self, batch: &mut Batch<'_>, input: Input<'_>) -> Result<(), Stop> {
@@ -74,8 +91,13 @@ impl Judge<'_> {
             }
             Input::Frame(raw) => raw,
         };
+        let event = self.proto.handle_frame(raw)?;
+        self.handle_event(batch, event)
+    }
+
+    fn handle_event(&mut self, batch: &mut Batch<'_>, event: ServerEvent<'_>) -> Result<(), Stop> {
         let now = batch.read_at();
-        match self.proto.handle_frame(raw)? {
+        match event {
             ServerEvent::Nothing => {}
             ServerEvent::Request(request) => {
                 self.conduct.handle_request();

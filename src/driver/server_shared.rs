@@ -17,8 +17,10 @@ use crate::driver::signal::Signal;
 use crate::driver::totals::ServerTotals;
 use crate::error::{Error, ErrorKind};
 use crate::proto::{Admitted, Beat, Conduct, Keepalive, KeepaliveLimits, PendingCalls, PendingEnd};
-use crate::service::{CallScope, Dispatch, Peer, TableListener};
-use crate::wire::{CallId, FRAME_BYTES_FLOOR, Kind, TablePayload, append_control};
+use crate::service::{CallScope, Dispatch, Peer, Status, TableListener, append_status};
+use crate::util::OutOfMemory;
+use crate::wire::append_control;
+use crate::wire::{CallId, Code, Disposition, FRAME_BYTES_FLOOR, Kind, TablePayload};
 
 /// A server's handle to one of its connections.
 #[derive(Clone, Debug)]
@@ -146,6 +148,13 @@ impl ServerShared {
         if state.is_ended || state.out.is_closing() {
             return false;
         }
+        if let Err(error) = state.out.make_room(frames.len()) {
+            drop(state);
+            // Whose answers they are is not known here any more.
+            let (peer, bytes) = (self.address.clone(), error.bytes);
+            self.fail(ErrorKind::OutOfMemory { peer, bytes }.into());
+            return false;
+        }
         state.out.pending().extend_from_slice(frames);
         let flush = state.out.after_append(eagerness);
         drop(state);
@@ -153,6 +162,11 @@ impl ServerShared {
         let mut state = self.lock();
         self.recharge(&mut state);
         state.out.is_full()
+    }
+
+    /// Whether the output has room for so many bytes, or can make it.
+    pub(crate) fn make_room(&self, bytes: usize) -> Result<(), OutOfMemory> {
+        self.lock().out.make_room(bytes)
     }
 
     /// Tells the server how much this connection holds.
@@ -252,7 +266,10 @@ impl ServerShared {
         self.pending_count.store(left, Ordering::Release);
         let mut flush = Flush::Nothing;
         if !state.is_ended && !state.out.is_closing() {
-            state.out.pending().extend_from_slice(answer);
+            match state.out.make_room(answer.len()) {
+                Ok(()) => state.out.pending().extend_from_slice(answer),
+                Err(error) => append_no_memory(state.out.pending(), id, error),
+            }
             let threshold_bytes = threshold_bytes(left);
             flush = state.out.after_append(Eagerness { is_alone: left == 0, threshold_bytes });
         }
@@ -409,6 +426,12 @@ impl Drop for ServerShared {
         self.totals.remove_calls(state.pending.len());
         self.totals.recharge(state.charged, 0);
     }
+}
+
+/// Appends the answer to a call whose own answer does not fit into memory (CA-13).
+pub(crate) fn append_no_memory(out: &mut Vec<u8>, call: CallId, error: OutOfMemory) {
+    let status = Status::new(Code::INTERNAL, format!("the answer is lost: {error}"));
+    append_status(out, call, &status, Disposition::Processed);
 }
 
 /// The bytes of a keepalive's PING.

@@ -5,10 +5,11 @@
 //! nothing. The limits may be passed by what is admitted at the same moment on other threads,
 //! which is one request per thread.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::driver::turns::Turns;
 use crate::error::Error;
 use crate::util::LogLimit;
 use crate::util::bugs::{Bug, is_seeded};
@@ -24,6 +25,11 @@ pub struct ServerTotals {
     overloads: AtomicU64,
     panics: AtomicU64,
     panic_lines: Mutex<LogLimit>,
+    pub(crate) turns: Turns,
+    stalls: AtomicU64,
+    executor_stall_ms: AtomicU64,
+    stalled_threads: AtomicUsize,
+    is_stalled: AtomicBool,
     /// By reason; the last one counts those that ended without a word.
     ends: [AtomicU64; REASONS + 1],
 }
@@ -40,6 +46,10 @@ pub struct ServerLoad {
     pub overloads: u64,
     /// Handlers that panicked.
     pub panics: u64,
+    /// Times that handlers held a thread of the runtime for 20 ms and more.
+    pub stalls: u64,
+    /// How long they did in all, to 20 ms each, while the server served.
+    pub executor_stall_ms: u64,
     /// Connections that ended, by the reason that was given or received.
     pub closes: Vec<(CloseReason, u64)>,
     /// Connections that ended without a word.
@@ -58,6 +68,11 @@ impl ServerTotals {
             overloads: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             panic_lines: Mutex::default(),
+            turns: Turns::new(),
+            stalls: AtomicU64::new(0),
+            executor_stall_ms: AtomicU64::new(0),
+            stalled_threads: AtomicUsize::new(0),
+            is_stalled: AtomicBool::new(false),
             ends: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -77,9 +92,40 @@ impl ServerTotals {
             bytes: self.bytes.load(Ordering::Relaxed),
             overloads: self.overloads.load(Ordering::Relaxed),
             panics: self.panics.load(Ordering::Relaxed),
+            stalls: self.stalls.load(Ordering::Relaxed),
+            executor_stall_ms: self.executor_stall_ms.load(Ordering::Relaxed),
             closes,
             lost: self.ends[REASONS].load(Ordering::Relaxed),
         }
+    }
+
+    /// Threads of the runtime that a handler has held for 20 ms and more, now. As long as others
+    /// are left, other connections are served.
+    ///
+    /// Known while a [`BoundServer`](crate::server::BoundServer) serves on tokio; else 0.
+    #[must_use]
+    pub fn stalled_threads(&self) -> usize {
+        self.stalled_threads.load(Ordering::Relaxed)
+    }
+
+    /// Whether the runtime has not come to run a task for 100 ms and more while handlers hold its
+    /// threads: nothing is served now. For a health check on a thread of its own; a task could not
+    /// tell.
+    ///
+    /// Known while a [`BoundServer`](crate::server::BoundServer) serves on tokio; else `false`.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled.load(Ordering::Relaxed)
+    }
+
+    /// What a watchdog has seen: threads that are held now, how many have come to that since, for
+    /// how long all were held so far, and whether nothing is served.
+    pub(crate) fn note_stalls(&self, held: usize, new: usize, in_all: Duration, is_stalled: bool) {
+        self.stalled_threads.store(held, Ordering::Relaxed);
+        self.stalls.fetch_add(new as u64, Ordering::Relaxed);
+        let ms = u64::try_from(in_all.as_millis()).unwrap_or(u64::MAX);
+        self.executor_stall_ms.store(ms, Ordering::Relaxed);
+        self.is_stalled.store(is_stalled, Ordering::Relaxed);
     }
 
     /// Why a request of so many bytes does not fit, if it does not.

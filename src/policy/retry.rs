@@ -100,6 +100,9 @@ pub enum Reason {
 /// A `retry_after` that forbids another attempt: the highest number of its wire key (ST-4, key 2).
 pub const RETRY_NEVER: Duration = Duration::from_millis(u32::MAX as u64);
 
+/// A replay's wait that the deadline has cut short is at least this, so that few are left.
+const REPLAY_WAIT_MIN: Duration = Duration::from_millis(10);
+
 /// At what cost an attempt may be followed by another.
 enum Cost {
     Free,
@@ -136,7 +139,14 @@ impl RetryPolicy {
         } else {
             self.backoff.delay(failed.attempt.into(), draw)
         };
-        let after = backoff.max(pushback);
+        let mut after = backoff.max(pushback);
+        if is_free && after >= failed.time_left {
+            // What costs nothing is not given up for a long draw, only for want of time.
+            let half = failed.time_left / 2;
+            if half >= REPLAY_WAIT_MIN {
+                after = half.max(pushback);
+            }
+        }
         if after >= failed.time_left {
             return Decision::GiveUp(Reason::NoTimeLeft);
         }
@@ -309,6 +319,28 @@ mod tests {
         assert_eq!(replay(u32::MAX, false), after(500 * MS));
         let late = FailedAttempt { time_left: Duration::ZERO, ..draining() };
         assert_eq!(decide(&late), Decision::GiveUp(Reason::NoTimeLeft));
+    }
+
+    /// A free replay whose draw is beyond the deadline waits for half of what is left, down to
+    /// 10 ms, and not less than the server asks for. A retry that is not free is given up. Shown at
+    /// both ends of the 10 ms, with a draw of 500 ms.
+    #[test]
+    fn a_free_replay_is_not_given_up_for_a_long_draw() {
+        let replay = |time_left, retry_after, failed: FailedAttempt| {
+            let replays = u32::MAX;
+            match decide(&FailedAttempt { time_left, retry_after, replays, ..failed }) {
+                Decision::Retry { after, .. } => Ok(after),
+                Decision::GiveUp(reason) => Err(reason),
+            }
+        };
+
+        assert_eq!(replay(501 * MS, None, draining()), Ok(500 * MS));
+        assert_eq!(replay(500 * MS, None, draining()), Ok(250 * MS));
+        assert_eq!(replay(20 * MS, None, draining()), Ok(10 * MS));
+        assert_eq!(replay(19 * MS, None, draining()), Err(Reason::NoTimeLeft));
+        assert_eq!(replay(400 * MS, Some(300 * MS), draining()), Ok(300 * MS));
+        assert_eq!(replay(400 * MS, Some(400 * MS), draining()), Err(Reason::NoTimeLeft));
+        assert_eq!(replay(5 * MS, None, overloaded()), Err(Reason::NoTimeLeft));
     }
 
     /// Refusals and lost connections take one token each; without one there is no retry. What is

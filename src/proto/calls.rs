@@ -20,7 +20,8 @@ use std::time::Instant;
 use crate::proto::Violation;
 use crate::proto::earliest::Earliest;
 use crate::util::bugs::{Bug, is_seeded};
-use crate::wire::{CallId, Code, Disposition, Kind, Response};
+use crate::util::try_grow;
+use crate::wire::{CallId, Code, Disposition, Kind, Response, push_message};
 
 /// The calls of one connection. `T` is the owner's, opaque here: the driver keeps wakers in it.
 #[derive(Debug)]
@@ -182,6 +183,17 @@ impl<T: Default> CallTable<T> {
         // As long as the right one: an answer with bytes left over would be refused.
         if !is_seeded(Bug::StaleReply) || slot.reply.len() != reply_bytes {
             slot.reply.clear();
+            if let Err(error) = try_grow(&mut slot.reply, reply_bytes) {
+                // It cannot be read (CA-15); what it says of the execution is kept.
+                push_message(&mut slot.reply, &error.to_string());
+                slot.outcome = Some(CallOutcome::Answered {
+                    status: Code::BAD_RESPONSE,
+                    disposition: response.disposition,
+                    codec: 0,
+                    ext_len: slot.reply.len(),
+                });
+                return Ok(Some(&mut slot.token));
+            }
             slot.reply.extend_from_slice(response.ext);
             slot.reply.extend_from_slice(response.payload);
         }

@@ -5,7 +5,9 @@
 
 use crate::proto::Violation;
 use crate::wire::VersionRange;
-use crate::wire::{Decoder, FRAME_BYTES_HANDSHAKE, Kind, Preface, PrefaceError, RawFrame};
+use crate::wire::{
+    Decoder, FRAME_BYTES_HANDSHAKE, Head, Kind, Preface, PrefaceError, RawFrame, Skip,
+};
 
 /// Cuts a peer's bytes into a preface and frames.
 #[derive(Clone, Debug)]
@@ -13,6 +15,8 @@ pub struct Inbound {
     preface_seen: bool,
     frame_bytes_max: u32,
     decoder: Decoder,
+    /// The frame that was given up and has not come whole.
+    skipped: Option<Skip>,
 }
 
 /// One piece of input.
@@ -37,7 +41,7 @@ impl Inbound {
     #[must_use]
     pub const fn new(frame_bytes_max: u32) -> Self {
         let decoder = Decoder::new(FRAME_BYTES_HANDSHAKE);
-        Self { preface_seen: false, frame_bytes_max, decoder }
+        Self { preface_seen: false, frame_bytes_max, decoder, skipped: None }
     }
 
     /// Takes the piece at the start of `input` and says how many bytes it used; `None` when more
@@ -65,6 +69,33 @@ impl Inbound {
             self.decoder.set_frame_bytes_max(self.frame_bytes_max);
         }
         Ok(Some((Input::Frame(frame), used)))
+    }
+
+    /// Gives up the frame that begins with `have`, for which there is no memory: what was at hand
+    /// may be forgotten, and [`Inbound::skip`] throws the rest away. Only a frame that a connection
+    /// can do without; says whether it is one.
+    ///
+    /// # Errors
+    /// [`Violation`]; the connection must be closed.
+    pub fn give_up(&mut self, have: &[u8]) -> Result<bool, Violation> {
+        if !self.preface_seen || self.skipped.is_some() {
+            return Ok(false);
+        }
+        self.skipped = self.decoder.skip(have)?;
+        let may_be_skipped = |kind: Kind| kind == Kind::REQUEST || kind.is_skippable();
+        Ok(self.skipped.as_ref().is_some_and(|skip| may_be_skipped(skip.head().kind)))
+    }
+
+    /// Throws away what belongs to the frame that was given up: says how many bytes of `input`
+    /// that were and, when they were its last, which frame it was.
+    ///
+    /// # Errors
+    /// [`Violation`]; the connection must be closed.
+    pub fn skip(&mut self, input: &[u8]) -> Result<(usize, Option<Head>), Violation> {
+        let Some(skip) = &mut self.skipped else { return Ok((0, None)) };
+        let used = skip.take(input)?;
+        let skipped = self.skipped.take_if(|skip| skip.is_over());
+        Ok((used, skipped.map(|skip| skip.head())))
     }
 
     /// How many further bytes are needed at least, with `have` at hand. Declared by the peer:

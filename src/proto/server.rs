@@ -154,6 +154,26 @@ impl ServerConnection {
         }
     }
 
+    /// A frame that has come whole, of which only the header was kept: there was no memory for its
+    /// body (CA-11).
+    ///
+    /// # Errors
+    /// [`Violation`]; the connection must be closed.
+    pub fn handle_skipped(&mut self, head: Head) -> Result<ServerEvent<'static>, Violation> {
+        let Head { kind, call, .. } = head;
+        if kind.is_skippable() {
+            return Ok(ServerEvent::Skipped); // FR-7
+        }
+        if kind != Kind::REQUEST || !kind.takes_call(call) || !self.is_open() {
+            return Err(out_of_turn(kind, "a server does not expect it in this state")); // FR-12
+        }
+        if self.admit(call)? {
+            let why = "no memory for its body";
+            return Ok(ServerEvent::Refuse(call, Code::OVERLOADED, why));
+        }
+        Ok(ServerEvent::Nothing)
+    }
+
     /// Answers HELLO: appends HELLO_ACK, and the table unless the client knows it (HS-5, RT-4).
     pub fn accept(&mut self, table: &TablePayload, out: &mut Vec<u8>) {
         let ack = HelloAck {
@@ -244,15 +264,21 @@ impl ServerConnection {
         }
     }
 
-    /// The first three checks of CA-3; the others need the server's tables.
-    fn handle_request<'a>(&mut self, request: Request<'a>) -> Result<ServerEvent<'a>, Violation> {
-        let Request { call, flags, .. } = request;
+    /// A REQUEST was read. Says whether it is for somebody, or to be thrown away.
+    fn admit(&mut self, call: CallId) -> Result<bool, Violation> {
         if call <= self.highest {
             return Err(Violation::CallId { id: call.0, last: self.highest.0 }); // CA-1
         }
         self.highest = call;
-        if self.has_left() || (self.is_leaving() && is_seeded(Bug::GoawayLoses)) {
-            return Ok(ServerEvent::Nothing); // LD-9
+        let is_lost = self.is_leaving() && is_seeded(Bug::GoawayLoses);
+        Ok(!self.has_left() && !is_lost) // LD-9
+    }
+
+    /// The first three checks of CA-3; the others need the server's tables.
+    fn handle_request<'a>(&mut self, request: Request<'a>) -> Result<ServerEvent<'a>, Violation> {
+        let Request { call, flags, .. } = request;
+        if !self.admit(call)? {
+            return Ok(ServerEvent::Nothing);
         }
         if flags.unknown_critical() != 0 {
             let why = "a flag of the request is not known here";

@@ -14,6 +14,7 @@ use crate::server::ServerConfig;
 use crate::server::accept_errors::Backoff;
 use crate::server::connections::{Connections, ListenerHandle, Refusal};
 use crate::server::serving::Parts;
+use crate::server::watchdog::Watchdog;
 use crate::service::{Dispatch, MethodStats};
 use crate::transport::{Accept, Address, Stream};
 use crate::util::LogLimit;
@@ -91,6 +92,7 @@ impl BoundServer {
     pub async fn serve_until(self, shutdown: impl Future<Output = ()>) -> Result<Drained, Error> {
         let mut shutdown = std::pin::pin!(shutdown);
         let cut = CutOnDrop(Arc::clone(&self.connections));
+        let _watchdog = Watchdog::start(self.totals(), &self.dispatch, &self.runtime);
         {
             let mut accepting = std::pin::pin!(self.accept_forever());
             std::future::poll_fn(|cx| match shutdown.as_mut().poll(cx) {
@@ -136,14 +138,19 @@ impl BoundServer {
     /// Takes those that are connected already, so that they are sent away in good order: a queue
     /// that goes with its listener is reset, and with it calls that were sent on the spot.
     async fn accept_waiting(&self) {
+        let until = self.runtime.clock.now() + LAST_LOOK;
+        let mut timer = self.runtime.clock.sleep_until(until);
         for _ in 0..self.config.connections_max {
             let mut accepting = self.acceptor.accept();
-            let next = std::future::poll_fn(|cx| Poll::Ready(accepting.as_mut().poll(cx))).await;
-            match next {
+            let next = std::future::poll_fn(|cx| match accepting.as_mut().poll(cx) {
+                Poll::Ready(next) => Poll::Ready(Some(next)),
+                Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+            });
+            match next.await {
                 // Who is refused is closed, as ever.
-                Poll::Ready(Ok(stream)) => drop(self.receive(stream)),
-                Poll::Ready(Err(_)) => self.connections.count_accept_error(),
-                Poll::Pending => return,
+                Some(Ok(stream)) => drop(self.receive(stream)),
+                Some(Err(_)) => self.connections.count_accept_error(),
+                None => return,
             }
         }
     }
@@ -203,6 +210,11 @@ async fn all_ended(connections: &Connections, at_most: Duration, runtime: &Runti
     })
     .await;
 }
+
+/// From the end of accepting to the last look at who waits. Of a connection that the system has
+/// taken, the runtime knows only when it has asked the system again, which it has when it has
+/// served a timer.
+const LAST_LOOK: Duration = Duration::from_millis(1);
 
 struct CutOnDrop(Arc<Connections>);
 

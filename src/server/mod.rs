@@ -5,6 +5,7 @@ mod config;
 mod connections;
 mod listener;
 mod serving;
+mod watchdog;
 
 pub use config::ServerConfig;
 pub use connections::{ListenerHandle, ListenerStats};

@@ -1,7 +1,8 @@
 //! Codec 1: bincode 2 in its standard configuration, through serde (PL-2, PL-3).
 //!
-//! Invariants: encoding allocates nothing but what `out` grows by; decoding reads a slice, so every
-//! length is checked against the bytes that remain before it is used.
+//! Invariants: encoding allocates nothing but what `out` grows by, and fails if that is not to be
+//! had; decoding reads a slice, so every length is checked against the bytes that remain before it
+//! is used.
 //! Why bincode's own decoder and not one of ours: with a seed it goes through our wrapper, which
 //! turns owned strings into borrowed ones, and then nothing in it believes a declared length.
 
@@ -14,6 +15,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer};
 
 use crate::service::codec::DecodeError;
 use crate::service::limits::{Budget, Limited};
+use crate::util::{OutOfMemory, try_grow};
 
 /// The codec's number on the wire (PL-1).
 pub(crate) const ID: u8 = 1;
@@ -56,9 +58,28 @@ struct Growing<'a>(&'a mut Vec<u8>);
 impl Writer for Growing<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), format_error::EncodeError> {
+        if bytes.len() > self.0.capacity() - self.0.len() {
+            return self.write_growing(bytes);
+        }
         self.0.extend_from_slice(bytes);
         Ok(())
     }
+}
+
+impl Growing<'_> {
+    // Apart, so that a write that fits is one comparison and cannot fail.
+    #[cold]
+    #[inline(never)]
+    fn write_growing(&mut self, bytes: &[u8]) -> Result<(), format_error::EncodeError> {
+        try_grow(self.0, bytes.len()).map_err(no_memory)?;
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+#[cold]
+fn no_memory(error: OutOfMemory) -> format_error::EncodeError {
+    format_error::EncodeError::OtherString(error.to_string())
 }
 
 #[cold]

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 #[cfg(feature = "bincode")]
 use crate::service::bincode_format;
 use crate::service::limits::{Budget, DecodeLimits, Limited};
+use crate::util::{OutOfMemory, probe};
 
 /// How values become bytes: bincode, or an encoding of the user's.
 ///
@@ -104,6 +105,10 @@ impl Codec {
         bytes: &[u8],
         limits: &DecodeLimits,
     ) -> Result<T, DecodeError> {
+        if bytes.len() >= PROBED_BYTES_MIN {
+            let bytes = bytes.len().saturating_mul(PROBE_FACTOR);
+            probe(bytes).map_err(|OutOfMemory { bytes }| DecodeError::NoMemory { bytes })?;
+        }
         let budget = Budget::new(limits, bytes.len());
         let decoded = match &self.0 {
             #[cfg(feature = "bincode")]
@@ -274,6 +279,12 @@ pub enum DecodeError {
         /// there are.
         limit_bytes: u64,
     },
+    /// There is no memory now for what the value may take. Seen before decoding, for large ones.
+    #[error("no memory for {bytes} bytes")]
+    NoMemory {
+        /// Twice the bytes there are.
+        bytes: usize,
+    },
     /// A number, or a string of the declared length, needs more bytes than there are.
     #[error("at least {missing_bytes} more bytes are needed than the {len_bytes} there are")]
     Truncated {
@@ -338,6 +349,11 @@ fn decode_custom<T: DeserializeOwned>(
     }
 }
 
+/// Payloads from here on are decoded only if there is memory for `PROBE_FACTOR` times as much: what
+/// a string or a vector of bytes takes while it grows. What `Deserialize` allocates cannot be
+/// refused, and ends the process when it fails.
+const PROBED_BYTES_MIN: usize = 1024 * 1024;
+const PROBE_FACTOR: usize = 2;
 /// The lowest codec id for private use.
 const CUSTOM_ID_MIN: u8 = 128;
 

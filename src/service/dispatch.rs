@@ -210,6 +210,15 @@ impl Dispatch {
         &self.0.codecs
     }
 
+    /// Finds the names of methods, as they are when asked, and holds no handler for that.
+    pub(crate) fn names(&self) -> impl Fn(MethodId) -> Option<Arc<str>> + Send + 'static {
+        let shared = Arc::downgrade(&self.0);
+        move |id| {
+            let routes = shared.upgrade()?.routes.load_full();
+            routes.method(id).map(|method| Arc::clone(&method.name))
+        }
+    }
+
     /// Tells `listener` of every change from now on, as long as it lives (RT-5).
     pub(crate) fn subscribe(&self, listener: Weak<dyn TableListener>) {
         let mut control = self.0.control.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,8 +12,12 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::service::{CallError, Codec, Cx, DecodeLimits, EncodeError, Payload, Status};
-use crate::wire::{CallId, Code, Disposition, begin_response, finish_frame, seal_frame};
+use crate::service::Status;
+use crate::service::{CallError, Codec, Cx, DecodeError, DecodeLimits, EncodeError, Payload};
+use crate::util::try_grow;
+use crate::wire::{
+    BODY_CRC_BYTES, CallId, Code, Disposition, begin_response, finish_frame, seal_frame,
+};
 
 /// One version of a method, without its types.
 pub(crate) trait Handler: Send + Sync {
@@ -69,12 +73,14 @@ impl Reply<'_> {
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Result<(), Status> {
         let start = begin_response(self.out, code, Disposition::Processed, codec);
-        if let Err(error) = encode(self.out) {
+        let encoded = encode(self.out).map_err(|error| error.to_string()).and_then(|()| {
+            // Without this room the end of a large frame would ask for twice as much.
+            try_grow(self.out, BODY_CRC_BYTES).map_err(|error| error.to_string())
+        });
+        if let Err(error) = encoded {
             self.out.truncate(start.index());
-            return Err(Status::new(
-                Code::INTERNAL,
-                format!("the answer does not encode: {error}"),
-            ));
+            let message = format!("the answer does not encode: {error}");
+            return Err(Status::new(Code::INTERNAL, message));
         }
         // CA-14
         if let Err(error) = finish_frame(self.out, start, 0, self.frame_bytes_max) {
@@ -173,7 +179,9 @@ where
     fn start(&self, cx: Cx, incoming: Incoming<'_>) -> Result<Pin<Box<dyn Respond>>, Status> {
         let Incoming { payload, codec, limits } = incoming;
         let request = Q::decode_payload(codec, payload, limits).map_err(|error| {
-            Status::refused(Code::BAD_PAYLOAD, format!("the request does not decode: {error}"))
+            let is_short = matches!(error, DecodeError::NoMemory { .. });
+            let code = if is_short { Code::OVERLOADED } else { Code::BAD_PAYLOAD }; // CA-11
+            Status::refused(code, format!("the request does not decode: {error}"))
         })?;
         let future = (self.start)(cx, request)?;
         Ok(Box::pin(Running { future, codec: codec.clone(), encode_app: self.encode_app }))

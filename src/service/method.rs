@@ -37,12 +37,19 @@ pub struct Method {
 pub enum Run {
     /// Polled once in the connection's read loop and made a task only if it is not ready: the
     /// fastest, and right for handlers that do not burn CPU.
+    ///
+    /// One that blocks holds its connection and a thread of the runtime. Other connections go on
+    /// when the runtime has another thread: a [`BoundServer`](crate::server::BoundServer) on
+    /// tokio's multi-thread runtime notices within 40 ms, hands on the waiting for the system, and
+    /// counts it ([`ServerLoad::stalls`](crate::driver::ServerLoad::stalls)). On a current-thread
+    /// runtime nothing can help: all connections stand still until it returns.
     #[default]
     Inline,
-    /// A task from the start: a handler that computes for long does not stall its connection.
+    /// A task from the start: a handler that computes for long does not stall its connection. It
+    /// holds a thread of the runtime as an inline one does, with the same consequences for others.
     Spawn,
-    /// A thread of the blocking pool: the handler may block. It cannot be dropped half-way; a
-    /// cancelled one runs on and holds its slot (CA-12).
+    /// A thread of the blocking pool: the handler may block, on a current-thread runtime too. It
+    /// cannot be dropped half-way; a cancelled one runs on and holds its slot (CA-12).
     Blocking,
 }
 

@@ -3,10 +3,12 @@
 pub mod bugs;
 mod fnv;
 mod log_limit;
+mod memory;
 mod scope;
 mod splitmix;
 
 pub use fnv::{Fnv64, fnv64};
 pub(crate) use log_limit::LogLimit;
+pub(crate) use memory::{OutOfMemory, probe, try_grow};
 pub use scope::{Scope, current_scope, with_scope};
 pub use splitmix::splitmix64;

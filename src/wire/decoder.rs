@@ -7,7 +7,7 @@
 //! (FR-2); the body is examined once, when it is whole, so that work is linear in the bytes and
 //! the result the same however they are split (FR-6); nothing is allocated here at all.
 
-use crate::wire::{BODY_CRC_BYTES, DecodeError, HEAD_BYTES, Head};
+use crate::wire::{BODY_CRC_BYTES, DecodeError, HEAD_BYTES, Head, Skip};
 
 /// A frame whose two CRCs matched; its body is not parsed yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,6 +72,16 @@ impl Decoder {
             return Err(DecodeError::BodyCrc { computed, found }); // FR-5
         }
         Ok(Some((RawFrame { head, body, bytes }, bytes.len())))
+    }
+
+    /// Gives up the frame that begins with `have`: there is no room for it. What was at hand may be
+    /// forgotten, and what comes belongs to the [`Skip`] until that is over. `None` if the header
+    /// has not come yet.
+    ///
+    /// # Errors
+    /// [`DecodeError`], as from [`Decoder::decode`].
+    pub fn skip(&mut self, have: &[u8]) -> Result<Option<Skip>, DecodeError> {
+        self.head.take().map(|head| Skip::new(head, have)).transpose()
     }
 
     /// How many further bytes the frame that begins the `have` bytes at hand needs at least

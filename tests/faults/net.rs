@@ -10,7 +10,6 @@
 use std::process::{Command, Stdio};
 
 use crate::child::{ServerSpec, role};
-use crate::measure::say;
 
 /// The name of the far namespace, for the test that runs in the near one.
 const FAR: &str = "SWITCHBACK_FAULTS_FAR";
@@ -31,10 +30,7 @@ pub(crate) fn in_namespace(name: &str, body: impl FnOnce(Far)) {
         body(Far(far));
         return;
     }
-    let Some(pair) = Pair::new() else {
-        say(&format!("SKIPPED {name}: ip netns or nft is not to be had here"));
-        return;
-    };
+    let pair = Pair::new().unwrap_or_else(|why| panic!("{name}: {why}"));
     let within = ["ip", "netns", "exec", &pair.near].map(str::to_owned);
     let mut command = role(&within, name);
     command.env(FAR, &pair.far).stdout(Stdio::null());
@@ -43,7 +39,8 @@ pub(crate) fn in_namespace(name: &str, body: impl FnOnce(Far)) {
 }
 
 impl Pair {
-    fn new() -> Option<Self> {
+    /// A pair, or what is missing here: a test that cannot break the network has not passed.
+    fn new() -> Result<Self, String> {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = |end: char| format!("sbf{}{end}{number}", std::process::id());
@@ -60,7 +57,13 @@ impl Pair {
             format!("ip -n {far} link set lo up"),
             format!("ip netns exec {far} nft list ruleset"),
         ];
-        steps.iter().all(|step| sh(step)).then_some(pair)
+        match steps.iter().find(|step| !sh(step)) {
+            None => Ok(pair),
+            Some(step) => Err(format!(
+                "`{step}` failed: these tests need root or CAP_SYS_ADMIN and CAP_NET_ADMIN, ip and \
+                 tc (Debian: iproute2) and nft (nftables)"
+            )),
+        }
     }
 }
 

@@ -4,14 +4,19 @@
 //! Each role is a test that passes at once, unless the environment names it.
 
 use std::convert::Infallible;
-use std::io::{BufRead, Write};
+use std::error::Error;
+use std::io::{BufRead, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use switchback::Stub;
+use switchback::driver::ServerTotals;
 use switchback::service::Fingerprint;
-use switchback::{CallError, Channel, Cx, Method, Run, Server, ServerConfig, Status, Stub};
+use switchback::{CallError, Channel, ClientConfig, Cx, Method, Run, Server, ServerConfig, Status};
 use tokio::sync::oneshot;
 
 use crate::ledger::{How, ServerLog, Start};
@@ -23,6 +28,11 @@ pub(crate) const ROLE: &str = "SWITCHBACK_FAULTS_ROLE";
 pub(crate) const AT: &str = "SWITCHBACK_FAULTS_AT";
 pub(crate) const LEDGER: &str = "SWITCHBACK_FAULTS_LEDGER";
 pub(crate) const INSTANCE: &str = "SWITCHBACK_FAULTS_INSTANCE";
+/// Set for a server that takes frames of up to `LARGE_BYTES_MAX`.
+pub(crate) const LARGE: &str = "SWITCHBACK_FAULTS_LARGE";
+pub(crate) const LARGE_BYTES_MAX: u32 = 1 << 30;
+/// How many bytes to ask for.
+pub(crate) const BYTES: &str = "SWITCHBACK_FAULTS_BYTES";
 
 pub(crate) type Plain<Q, R> = &'static Stub<Q, R, Infallible>;
 type Answer<T> = Result<T, CallError<Infallible>>;
@@ -67,6 +77,11 @@ pub(crate) fn block_inline() -> Plain<u64, u64> {
     stub("faults.House/block_inline")
 }
 
+/// Answers how long a text is.
+pub(crate) fn measure() -> Plain<String, u64> {
+    stub("faults.House/measure")
+}
+
 /// The caller's address.
 pub(crate) fn peer() -> Plain<(), String> {
     stub("faults.House/peer")
@@ -75,6 +90,52 @@ pub(crate) fn peer() -> Plain<(), String> {
 /// The server's wall clock, in seconds.
 pub(crate) fn clock() -> Plain<(), u64> {
     stub("faults.House/clock")
+}
+
+/// How a server is, as it says on a thread outside of its runtime.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Health {
+    /// Handlers that block their thread now, by their own account.
+    pub(crate) blocked: u64,
+    /// Threads that are held, as the library knows.
+    pub(crate) stalled_threads: u64,
+    pub(crate) is_stalled: bool,
+    pub(crate) stalls: u64,
+    pub(crate) executor_stall_ms: u64,
+}
+
+static BLOCKED: AtomicU64 = AtomicU64::new(0);
+
+impl Health {
+    fn of(totals: &ServerTotals) -> Self {
+        let load = totals.load();
+        Self {
+            blocked: BLOCKED.load(Ordering::SeqCst),
+            stalled_threads: totals.stalled_threads() as u64,
+            is_stalled: totals.is_stalled(),
+            stalls: load.stalls,
+            executor_stall_ms: load.executor_stall_ms,
+        }
+    }
+
+    fn to_line(self) -> String {
+        let Self { blocked, stalled_threads, is_stalled, stalls, executor_stall_ms } = self;
+        let is_stalled = u64::from(is_stalled);
+        format!("{blocked} {stalled_threads} {is_stalled} {stalls} {executor_stall_ms}")
+    }
+
+    /// Asks a server's health at an address.
+    pub(crate) fn ask(address: &str) -> Self {
+        let mut line = String::new();
+        TcpStream::connect(address).unwrap().read_to_string(&mut line).unwrap();
+        let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
+        let &[blocked, stalled_threads, is_stalled, stalls, executor_stall_ms] = &numbers[..]
+        else {
+            panic!("{line:?}");
+        };
+        let is_stalled = is_stalled == 1;
+        Self { blocked, stalled_threads, is_stalled, stalls, executor_stall_ms }
+    }
 }
 
 fn stub<Q, R>(name: &str) -> Plain<Q, R>
@@ -111,6 +172,11 @@ fn run_for_ever(work: impl Future<Output = ()>) {
 async fn serving() {
     let mut config = ServerConfig::default();
     config.drain_timeout = Duration::from_secs(3);
+    if std::env::var(LARGE).is_ok() {
+        config.frame_bytes_max = LARGE_BYTES_MAX;
+        config.in_flight_bytes_max = LARGE_BYTES_MAX as usize;
+        config.server_in_flight_bytes_max = LARGE_BYTES_MAX as usize;
+    }
     let mut server = Server::new().config(config).insecure_plaintext();
     for method in methods() {
         server = server.method(method);
@@ -123,7 +189,17 @@ async fn serving() {
         }
     }
     let server = server.bind(&std::env::var(AT).unwrap()).await.unwrap();
+    let totals = server.totals();
+    let health = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = health.local_addr().unwrap();
+    // A thread of its own: it answers when no task does.
+    std::thread::spawn(move || {
+        for asked in health.incoming() {
+            asked.unwrap().write_all(Health::of(&totals).to_line().as_bytes()).unwrap();
+        }
+    });
     tell(&format!("URL {}", server.url()));
+    tell(&format!("HEALTH {address}"));
     let (stop, stopped) = oneshot::channel::<()>();
     std::thread::spawn(move || {
         let mut line = String::new();
@@ -147,7 +223,7 @@ fn tell(line: &str) {
     out.flush().unwrap();
 }
 
-fn methods() -> [Method; 6] {
+fn methods() -> [Method; 7] {
     let echo =
         Method::infallible("faults.House/echo", 1, |_cx: Cx, n: u64| async move { Answer::Ok(n) });
     let hold = |_cx: Cx, (ms, bytes): (u64, u64)| async move {
@@ -156,9 +232,12 @@ fn methods() -> [Method; 6] {
     };
     #[expect(clippy::disallowed_methods, reason = "a handler that does what it must not")]
     let block = |_cx: Cx, ms: u64| async move {
+        BLOCKED.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(ms));
+        BLOCKED.fetch_sub(1, Ordering::SeqCst);
         Answer::Ok(ms)
     };
+    let measure = |_cx: Cx, text: String| async move { Answer::Ok(text.len() as u64) };
     let peer = |cx: Cx, (): ()| async move { Answer::Ok(cx.peer().address.clone()) };
     let clock = |_cx: Cx, (): ()| async move { Answer::Ok(wall().as_secs()) };
     [
@@ -166,6 +245,7 @@ fn methods() -> [Method; 6] {
         Method::infallible("faults.House/hold", 1, hold),
         Method::infallible("faults.House/block", 1, block).run(Run::Blocking),
         Method::infallible("faults.House/block_inline", 1, block),
+        Method::infallible("faults.House/measure", 1, measure),
         Method::infallible("faults.House/peer", 1, peer),
         Method::infallible("faults.House/clock", 1, clock),
     ]
@@ -219,5 +299,25 @@ fn probe() {
             Times::new(times)
         });
         tell(&format!("P99_US {}", times.percentile(99).as_micros()));
+    }
+}
+
+/// The one who asks for much: says what becomes of that, and of a small call after it.
+#[test]
+fn ask_for_much() {
+    if is_me("role::ask_for_much") {
+        run(async {
+            let mut config = ClientConfig::default();
+            config.frame_bytes_max = LARGE_BYTES_MAX;
+            let builder = Channel::builder().config(config);
+            let channel = builder.connect(&std::env::var(AT).unwrap()).await.unwrap();
+            let bytes = std::env::var(BYTES).unwrap().parse().unwrap();
+            let much = channel.call(hold(), (0, bytes)).timeout(Duration::from_secs(60)).await;
+            tell(&match much.map_err(|error| error.status().cloned().unwrap()) {
+                Ok(text) => format!("MUCH {} bytes", text.len()),
+                Err(status) => format!("MUCH {status:?}: {:?}", status.source()),
+            });
+            tell(&format!("LITTLE {:?}", channel.call(echo(), 7).await));
+        });
     }
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use switchback::wire::{CallId, CloseReason, Frame, Goaway, Kind};
-use switchback::{Channel, Code, Disposition, ErrorKind, Router, Server, ServerConfig};
+use switchback::{Channel, ClientConfig, Code, Disposition, ErrorKind};
+use switchback::{Router, Server, ServerConfig};
 
 use crate::raw::{Ask, Raw};
 use crate::support::{
-    Gate, Plain, assert_status, driven, echo, echo_stub, mem, plain, settle, tcp,
+    Gate, Plain, assert_status, driven, echo, echo_stub, in_time, mem, plain, settle, tcp,
 };
 
 /// CA-16, LD-7, LD-9: a draining server says GOAWAY twice, serves what it reads until the second
@@ -75,11 +76,11 @@ async fn ld_10_what_was_not_read_is_made_again_elsewhere() {
     let channel = Channel::lazy(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
     let table = crate::raw::table(&[("it.Echo/echo", &[1])]);
     let read = tokio::spawn(channel.call(echo_stub(), 1));
-    let mut old = Raw::accept(&listener).await;
+    let mut old = in_time(Raw::accept(&listener)).await;
     old.greet_client(&table, 8, 65_536).await;
-    let (first, ..) = old.request().await;
+    let (first, ..) = in_time(old.request()).await;
     let unread = tokio::spawn(channel.call(echo_stub(), 2));
-    let (second, ..) = old.request().await;
+    let (second, ..) = in_time(old.request()).await;
     assert!(second > first);
 
     let mut out = Vec::new();
@@ -88,19 +89,56 @@ async fn ld_10_what_was_not_read_is_made_again_elsewhere() {
     Goaway { last_call: CallId(first), reason, grace_ms }.append(&mut out);
     old.write(&out).await;
 
-    let mut new = Raw::accept(&listener).await;
+    let mut new = in_time(Raw::accept(&listener)).await;
     new.greet_client(&table, 8, 65_536).await;
-    let (again, _, payload) = new.request().await;
+    let (again, _, payload) = in_time(new.request()).await;
     assert_eq!((again, payload), (1, vec![2]));
     new.answer_ok(again, &[2]).await;
-    assert_eq!(unread.await.unwrap(), Ok(2));
+    assert_eq!(in_time(unread).await.unwrap(), Ok(2));
     assert!(!read.is_finished());
     old.answer_ok(first, &[1]).await;
-    assert_eq!(read.await.unwrap(), Ok(1));
+    assert_eq!(in_time(read).await.unwrap(), Ok(1));
     let later = tokio::spawn(channel.call(echo_stub(), 3));
-    let (id, ..) = new.request().await;
+    let (id, ..) = in_time(new.request()).await;
     new.answer_ok(id, &[3]).await;
-    assert_eq!(later.await.unwrap(), Ok(3));
+    assert_eq!(in_time(later).await.unwrap(), Ok(3));
+}
+
+/// LD-7, LD-10: the highest id there is, 2^32 - 1, is the number that says "any call" in the first
+/// GOAWAY: both name it then, and the call that has it is served and waited for. Shown on the wire,
+/// by a server and by a client.
+#[tokio::test]
+async fn ld_7_a_drain_at_the_last_id_loses_no_call() {
+    let gate = Gate::default();
+    let router = Router::new().method(gate.method("it.Gate/pass"));
+    let (mut raw, handle, _server) = driven(router, &ServerConfig::default(), 64 * 1024);
+    raw.greet_server().await;
+    raw.ask(Ask::new(u32::MAX, "it.Gate/pass")).await;
+    gate.entered.reach(1).await;
+    handle.drain();
+    let (_, asked) = raw.first_goaway().await;
+    raw.control(Kind::PONG, &asked).await;
+    assert_eq!(raw.goaway().await.last_call, CallId(u32::MAX));
+    gate.open.notify_one();
+    let reply = raw.reply().await;
+    assert_eq!((reply.call, reply.status), (u32::MAX, Code::OK));
+    assert_eq!(raw.close().await.1, u32::MAX);
+
+    let mut config = ClientConfig::default();
+    config.first_call = CallId(u32::MAX);
+    let (channel, mut raw) = crate::support::raw_server(Channel::builder().config(config));
+    let call = tokio::spawn(channel.call(echo_stub(), 1));
+    raw.greet_client(&crate::raw::table(&[("it.Echo/echo", &[1])]), 8, 65_536).await;
+    let (id, ..) = raw.request().await;
+    let (last_call, reason, grace_ms) = (CallId(id), CloseReason::SHUTDOWN, 0);
+    let mut out = Vec::new();
+    Goaway { last_call: Goaway::ANY_CALL, reason, grace_ms }.append(&mut out);
+    Goaway { last_call, reason, grace_ms }.append(&mut out);
+    raw.write(&out).await;
+    settle().await;
+    assert!(!call.is_finished());
+    raw.answer_ok(id, &[1]).await;
+    assert_eq!(in_time(call).await.unwrap(), Ok(1));
 }
 
 /// LD-7: a GOAWAY whose last call rises is a violation. Shown by two of them.

@@ -14,6 +14,7 @@ mod cancel_safety;
 mod conversation;
 mod deadline;
 mod drain;
+mod found;
 mod fuzz_corpus;
 mod handshake;
 mod herd;

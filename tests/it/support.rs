@@ -240,6 +240,14 @@ pub(crate) fn assert_status<R: std::fmt::Debug, E: std::fmt::Debug>(
     status
 }
 
+/// What must happen in 10 s, so that a test fails where it would wait for ever.
+#[track_caller]
+pub(crate) fn in_time<T>(what: impl Future<Output = T>) -> impl Future<Output = T> {
+    let at = std::panic::Location::caller();
+    let timed = tokio::time::timeout(std::time::Duration::from_secs(10), what);
+    async move { timed.await.unwrap_or_else(|_| panic!("nothing happened for 10 s at {at}")) }
+}
+
 /// Lets every other task run until all of them wait.
 ///
 /// On a current-thread runtime a task that yields goes to the end of the queue, so a handful of

@@ -12,7 +12,7 @@ use crate::spec::now;
 /// A server's connection, as far as the wire goes.
 pub(crate) struct Server {
     pub(crate) connection: ServerConnection,
-    inbound: Inbound,
+    pub(crate) inbound: Inbound,
     pub(crate) table: TablePayload,
     /// What it wrote.
     pub(crate) out: Vec<u8>,

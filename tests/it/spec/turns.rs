@@ -5,7 +5,8 @@ use crate::spec::bytes::{
     TABLE_UPDATE,
 };
 use crate::spec::peers::{Client, PREFACE, Server, client_limits, reason, server_limits, table};
-use switchback::proto::TableCache;
+use switchback::proto::{ServerEvent, TableCache};
+use switchback::wire::{CallId, Code};
 
 /// Feeds one sound frame of every kind to a peer in some state; those kinds that are taken.
 fn taken<P>(
@@ -221,4 +222,40 @@ fn fr_11_refuses_payloads_of_the_wrong_shape() {
         seen(Parts::sound(CLOSE).payload(&[b'x'; 256])),
         crate::spec::frames::Seen::Frame(..)
     ));
+}
+
+/// CA-11: a REQUEST for which there was no memory is refused when it has come whole, and was read:
+/// the next one is served, one with its id is a violation. A kind that may be skipped is skipped;
+/// others cannot be done without, and before the handshake none can.
+#[test]
+fn ca_11_a_request_that_was_given_up_is_refused() {
+    let request = |call| Parts::sound(REQUEST).call(call).build();
+    let give_up = |server: &mut Server, bytes: &[u8]| {
+        assert_eq!(server.feed(&bytes[..20]), Ok(vec![]));
+        server.inbound.give_up(&bytes[..20])
+    };
+    let mut server = Server::open();
+    let bytes = request(5);
+    assert_eq!(give_up(&mut server, &bytes), Ok(true));
+    assert_eq!(server.inbound.skip(&bytes[20..30]), Ok((10, None)));
+    let rest = [&bytes[30..], &request(7)].concat();
+    let (used, head) = server.inbound.skip(&rest).expect("it is not damaged");
+    assert_eq!(used, bytes.len() - 30);
+    let event = server.connection.handle_skipped(head.expect("it is whole"));
+    assert!(matches!(event, Ok(ServerEvent::Refuse(CallId(5), Code::OVERLOADED, _))), "{event:?}");
+    assert_eq!(server.feed(&rest[used..]), Ok(vec!["request 7".to_owned()]));
+    assert_eq!(give_up(&mut server, &bytes), Ok(true));
+    let (_, head) = server.inbound.skip(&bytes[20..]).expect("it is not damaged");
+    let again = server.connection.handle_skipped(head.expect("it is whole")).map(drop);
+    assert_eq!(reason(again), "CALL_ID");
+
+    let skippable = Parts::sound(0x90).payload(b"12345678").build();
+    let mut server = Server::open();
+    assert_eq!(give_up(&mut server, &skippable), Ok(true));
+    let (_, head) = server.inbound.skip(&skippable[20..]).expect("it is not damaged");
+    let event = server.connection.handle_skipped(head.expect("it is whole"));
+    assert!(matches!(event, Ok(ServerEvent::Skipped)), "{event:?}");
+    assert_eq!(give_up(&mut Server::open(), &Parts::sound(PING).build()), Ok(false));
+    let early = greeted_server().inbound.give_up(&[]);
+    assert_eq!(early, Ok(false));
 }
