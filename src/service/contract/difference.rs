@@ -229,7 +229,7 @@ mod tests {
                 inner.clone().prop_map(|inner| SchemaTree::Sequence(Box::new(inner))),
                 (inner.clone(), inner.clone())
                     .prop_map(|(k, v)| SchemaTree::Map(Box::new(k), Box::new(v))),
-                prop::collection::vec(inner.clone(), 1..3).prop_map(SchemaTree::Tuple),
+                prop::collection::vec(inner, 1..3).prop_map(SchemaTree::Tuple),
                 named.clone().prop_map(SchemaTree::Struct),
                 named.prop_map(|fields| {
                     let variants = fields.into_iter().map(|(name, tree)| Variant {

@@ -4,8 +4,8 @@
 //!   struct{from:u64,note:?str}   ->   Struct [("from", Atom u64), ("note", Option (Atom str))]
 //! ```
 //!
-//! Invariants: what parses prints as the same text (FP-1 gives each type exactly one); a text nested
-//! deeper than 128 is refused, so neither parsing nor dropping can exhaust the stack.
+//! Invariants: what parses prints as the same text (FP-1 gives each type exactly one); a text
+//! nested deeper than 128 is refused, so that neither parsing nor dropping can exhaust the stack.
 
 use std::fmt;
 
