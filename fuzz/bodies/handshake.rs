@@ -181,6 +181,7 @@ impl Pair {
             build: shortened(&limits.build),
             table: self.table.hash,
             transcript: fnv64(&self.said_by_client[..hello_end]),
+            has_fallback: false,
         };
         assert_eq!(client.server(), Some(&ack));
         assert_eq!(client.frame_bytes_max(), limits.frame_bytes_max);

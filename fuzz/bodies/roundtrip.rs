@@ -238,6 +238,7 @@ fn hello_ack(u: &mut Unstructured<'_>) -> Result<HelloAck> {
         build: short_text(u, 70)?,
         table: u.arbitrary()?,
         transcript: u.arbitrary()?,
+        has_fallback: u.arbitrary()?,
     })
 }
 

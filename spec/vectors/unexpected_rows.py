@@ -408,6 +408,18 @@ def hellos():
         (269, "a hash of a table that nobody has", "RT-4",
          s_open(PREFACE + hello(k5=b"no table"), expect("preface"), expect("HELLO_ACK"),
                 expect("TABLE"), begin="nothing"), "a TABLE follows: UX502"),
+        (270, "a fallback with a value", "HS-5 HS-6",
+         s_open(PREFACE + hello(k7=b"\x01"), expect("preface"), expect("HELLO_ACK"),
+                expect("TABLE"), begin="nothing"),
+         c_close("MALFORMED", hello_ack(k7="01"), begin="greeted")),
+        (271, "a fallback twice", "FR-9",
+         s_open(PREFACE + hello(k7=b"", extra=wire.tlv(7, b"")), expect("preface"),
+                expect("HELLO_ACK"), expect("TABLE"), begin="nothing"),
+         c_close("MALFORMED", hello_ack(k7="", extra="00070000"), begin="greeted")),
+        (272, "a fallback", "HS-5 CA-17",
+         s_open(PREFACE + hello(k7=b""), expect("preface"), expect("HELLO_ACK"),
+                expect("TABLE"), begin="nothing"),
+         c_go_on(hello_ack(k7=""), table_frame(), begin="greeted")),
     ]
 
 

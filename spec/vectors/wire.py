@@ -149,6 +149,8 @@ def handshake_tlvs(f):
         ext += tlv(5, b"".join(bytes.fromhex(h) for h in f["tables"]))
     if "transcript" in f:
         ext += tlv(6, bytes.fromhex(f["transcript"]))
+    if f.get("fallback"):
+        ext += tlv(7, b"")
     return ext
 
 
@@ -240,7 +242,7 @@ def parse(f, flags, fixed, ext, payload):
 
 def parse_handshake(f, ext):
     ack = f["kind"] == "HELLO_ACK"
-    known = dict(known_tlvs(ext, (1, 2, 3, 4, 5, 6) if ack else (1, 3, 4, 5)))
+    known = dict(known_tlvs(ext, (1, 2, 3, 4, 5, 6, 7) if ack else (1, 3, 4, 5)))
     need({1, 3} <= known.keys() and (not ack or {2, 5, 6} <= known.keys()))
     f["frame_bytes_max"] = sized(known[1], 4)
     need(f["frame_bytes_max"] >= 65536)
@@ -257,6 +259,9 @@ def parse_handshake(f, ext):
     if ack:
         sized(known[6], 8)
         f["transcript"] = known[6].hex()
+        if 7 in known:
+            sized(known[7], 0)
+            f["fallback"] = True
 
 
 def parse_metadata(values):

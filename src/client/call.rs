@@ -20,11 +20,10 @@ use crate::driver::{Chosen, ClientDriver, Start, with_reply};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Decision, FailedAttempt};
 use crate::proto::{CallOutcome, Ticket};
-use crate::service::{Answer, CallError, Status, Stub, StubVersion};
+use crate::service::{CallError, Metadata, Status, Stub, StubVersion, push_metadata};
 use crate::util::current_scope;
 use crate::wire::{CallId, CloseReason, Code, Disposition, FrameTooLarge, RequestFields, Response};
-use crate::wire::{EXT_BYTES_MAX, METADATA_ENTRIES_MAX, TIMEOUT_MS_MAX, begin_request};
-use crate::wire::{finish_frame, push_tlv, request_keys};
+use crate::wire::{TIMEOUT_MS_MAX, begin_request, finish_frame};
 
 /// A call. It is a future: nothing is sent before it is first polled, options are set until
 /// then, and dropping it takes the call back.
@@ -35,7 +34,7 @@ use crate::wire::{finish_frame, push_tlv, request_keys};
 #[must_use = "a call is sent when it is awaited"]
 pub struct Call<Q: 'static, R: 'static, E: 'static> {
     connector: Arc<Connector>,
-    stub: &'static Stub<Q, R, E>,
+    stub: Described<Q, R, E>,
     /// Until the outcome.
     request: Option<Q>,
     timeout: Option<Duration>,
@@ -60,6 +59,23 @@ pub struct Call<Q: 'static, R: 'static, E: 'static> {
     wait_for_ready: bool,
 }
 
+/// The method of a call: of all calls of it, or of this one alone.
+pub(crate) enum Described<Q: 'static, R: 'static, E: 'static> {
+    Shared(&'static Stub<Q, R, E>),
+    Own(Box<Stub<Q, R, E>>),
+}
+
+impl<Q, R, E> std::ops::Deref for Described<Q, R, E> {
+    type Target = Stub<Q, R, E>;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Shared(stub) => stub,
+            Self::Own(stub) => stub,
+        }
+    }
+}
+
 enum State {
     /// Between two attempts.
     Resting(Pin<Box<dyn Future<Output = ()> + Send>>),
@@ -73,13 +89,13 @@ enum State {
 }
 
 impl<Q, R, E> Call<Q, R, E> {
-    pub(crate) fn new(connector: Arc<Connector>, stub: &'static Stub<Q, R, E>, request: Q) -> Self {
+    pub(crate) fn new(connector: Arc<Connector>, stub: Described<Q, R, E>, request: Q) -> Self {
         let wait_for_ready = connector.config.wait_for_ready;
         Self {
             connector,
-            stub,
             request: Some(request),
             timeout: stub.timeout,
+            stub,
             metadata: Vec::new(),
             metadata_error: None,
             state: State::Connecting(Wait::new(wait_for_ready)),
@@ -114,24 +130,23 @@ impl<Q, R, E> Call<Q, R, E> {
     /// Adds a name and a value that travel beside the request. Names are 1 to 64 bytes of
     /// `[a-z0-9_.-]`; one call has at most 64 pairs and 8 KiB of them, or it fails when polled.
     pub fn metadata(mut self, name: &str, value: &[u8]) -> Self {
-        let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-');
-        let name_len = u8::try_from(name.len()).unwrap_or(u8::MAX);
-        let is_name = (1..=64).contains(&name_len) && name.bytes().all(allowed);
-        let count = crate::wire::Tlvs::new(&self.metadata).count();
-        let bytes = self.metadata.len() + 5 + name.len() + value.len();
-        if !is_name {
-            let text = format!("metadata name {name:?} is not 1 to 64 bytes of [a-z0-9_.-]");
-            self.metadata_error = Some(Status::refused(Code::BAD_METADATA, text));
-        } else if bytes > EXT_BYTES_MAX || count == METADATA_ENTRIES_MAX {
-            let text = "more than 64 metadata entries or 8192 bytes of them";
-            let status = Status::refused(Code::TOO_LARGE, text);
-            self.metadata_error = Some(status.with_excess(bytes as u64, EXT_BYTES_MAX as u64));
-        } else {
-            let mut entry = vec![name_len];
-            entry.extend_from_slice(name.as_bytes());
-            entry.extend_from_slice(value);
-            push_tlv(&mut self.metadata, request_keys::METADATA, &entry);
+        if let Err(status) = push_metadata(&mut self.metadata, name, value) {
+            self.metadata_error = Some(status);
         }
+        self
+    }
+
+    /// Adds metadata that was checked before.
+    pub(crate) fn with_metadata(mut self, metadata: &Metadata) -> Self {
+        metadata.push_to(&mut self.metadata);
+        self
+    }
+
+    /// Made for a call of somebody else, in that one's attempt: whether to make another attempt
+    /// is for them to say; what was never read may be replayed.
+    pub(crate) fn on_behalf(mut self, attempt: u8) -> Self {
+        self.attempt = attempt;
+        self.is_nested_retry = true;
         self
     }
 
@@ -224,7 +239,7 @@ impl<Q, R, E> Call<Q, R, E> {
                     let versions = row.versions.iter().map(|known| known.version);
                     versions.filter(|version| row.is_callable(*version)).collect()
                 });
-                return Poll::Ready(Err(unsupported(self.stub, served)));
+                return Poll::Ready(Err(unsupported(&self.stub, served)));
             }
         };
         let known = self.stub.versions.iter().position(|known| known.version == version);
@@ -267,9 +282,9 @@ impl<Q, R, E> Call<Q, R, E> {
         driver: &ClientDriver,
         out: &mut Vec<u8>,
     ) -> Result<(), Status> {
-        let (connector, known) = (&self.connector, self.known());
-        if let Some(codecs) = driver.refused_codec() {
-            let (name, ours) = (&self.stub.name, connector.codec.id());
+        let (connector, known, codec) = (&self.connector, self.known(), self.codec_id());
+        if let Some(codecs) = driver.refused_codec(self.stub.id, self.stub.codec) {
+            let (name, ours) = (&self.stub.name, codec);
             let message = format!("{name}: the server has codecs {codecs:?}, not {ours}");
             let status = Status::refused(Code::UNSUPPORTED_CODEC, message);
             return Err(status.with_codecs(codecs)); // CA-6
@@ -284,7 +299,7 @@ impl<Q, R, E> Call<Q, R, E> {
         let fields = RequestFields {
             method: self.stub.id,
             version: known.version,
-            codec: connector.codec.id(),
+            codec,
             attempt_priority: self.attempt.min(15) << 4, // CA-9
             timeout_ms: timeout_ms.map_or(TIMEOUT_MS_MAX, |ms| ms.min(TIMEOUT_MS_MAX)),
             fingerprint: known.fingerprint.fold(),
@@ -346,13 +361,12 @@ impl<Q, R, E> Call<Q, R, E> {
             result => result,
         };
         match answer.status {
-            Code::OK | Code::APP if answer.codec != codec.id() => {
-                let (found, ours) = (answer.codec, codec.id());
+            Code::OK | Code::APP if answer.codec != self.codec_id() => {
+                let (found, ours) = (answer.codec, self.codec_id());
                 let message = format!("the answer came in codec {found}, the call in {ours}");
                 Some(stamped(Err(Status::new(Code::BAD_RESPONSE, message).into())))
             }
-            Code::OK => Some(stamped(decode(Answer::Ok(answer.payload), codec, limits))),
-            Code::APP => Some(stamped(decode(Answer::App(answer.payload), codec, limits))),
+            Code::OK | Code::APP => Some(stamped(decode(answer, codec, limits))),
             Code::UNSUPPORTED_VERSION if self.may_resend(answer) => None,
             _ => Some(Err(Status::from_response(answer).into())),
         }
@@ -457,10 +471,15 @@ impl<Q, R, E> Call<Q, R, E> {
         let now = self.connector.runtime.now();
         self.connector.count_call(now);
         let (own, scope) = (now + timeout, current_scope());
-        self.is_nested_retry = scope.is_some_and(|scope| scope.is_retry);
+        self.is_nested_retry |= scope.is_some_and(|scope| scope.is_retry);
         let deadline = scope.map_or(own, |scope| own.min(scope.deadline));
         self.deadline = Some(deadline);
         deadline
+    }
+
+    /// Of the payload; a raw call brings its own.
+    fn codec_id(&self) -> u8 {
+        self.stub.codec.unwrap_or_else(|| self.connector.codec.id())
     }
 
     fn known(&self) -> &StubVersion<Q, R, E> {

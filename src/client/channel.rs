@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
+use crate::client::call::Described;
 use crate::client::connector::{Connector, OneStream, Wait};
 use crate::client::{Call, ClientConfig};
 use crate::driver::{ClientDriver, Runtime};
 use crate::error::{Error, ErrorKind};
 use crate::service::{Codec, Stub};
 use crate::transport::{Connect, Stream};
+use crate::wire::MethodRow;
 
 /// A handle to a server. Clones share its connection; when the last of them and of their calls
 /// is gone, the connection is closed.
@@ -58,7 +60,7 @@ impl Channel {
     /// A call of a method. Nothing is sent before the call is first polled; options are set
     /// until then.
     pub fn call<Q, R, E>(&self, stub: &'static Stub<Q, R, E>, request: Q) -> Call<Q, R, E> {
-        Call::new(Arc::clone(&self.0), stub, request)
+        Call::new(Arc::clone(&self.0), Described::Shared(stub), request)
     }
 
     /// The build the server says it is; empty if it says nothing.
@@ -71,6 +73,20 @@ impl Channel {
         Ok(driver.server_build())
     }
 
+    /// What the server serves now, as it says on its connection: ids, versions, ceilings and
+    /// fingerprints, ascending by id. A server with a fallback may answer other methods too.
+    ///
+    /// # Errors
+    /// Why there is no connection to ask.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn server_methods(&self) -> Result<Vec<MethodRow>, Error> {
+        let driver = self.driver().await?;
+        driver.ready().await?;
+        Ok(driver.table().map_or_else(Vec::new, |table| table.rows().to_vec()))
+    }
+
     /// Waits until there is a connection and the server has said what it serves.
     ///
     /// # Errors
@@ -80,6 +96,10 @@ impl Channel {
     /// Safe; the attempt goes on.
     pub async fn ready(&self) -> Result<(), Error> {
         self.driver().await?.ready().await
+    }
+
+    pub(crate) const fn connector(&self) -> &Arc<Connector> {
+        &self.0
     }
 
     async fn driver(&self) -> Result<ClientDriver, Error> {

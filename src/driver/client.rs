@@ -174,12 +174,23 @@ impl ClientDriver {
         self.shared().table.load().is_some()
     }
 
-    /// The codecs the server has, if the client's is not among them (CA-6).
-    pub(crate) fn refused_codec(&self) -> Option<Vec<u8>> {
-        if !self.shared().is_codec_refused.load(Ordering::Relaxed) {
+    /// The server's table, once it is known.
+    pub(crate) fn table(&self) -> Option<Arc<KnownTable>> {
+        self.shared().table.load_full()
+    }
+
+    /// The codecs the server has, if that of a call is not among them (CA-6): the client's, or
+    /// the call's own. A fallback may have others (CA-17).
+    pub(crate) fn refused_codec(&self, method: MethodId, own: Option<u8>) -> Option<Vec<u8>> {
+        if own.is_none() && !self.shared().is_codec_refused.load(Ordering::Relaxed) {
             return None;
         }
-        self.shared().lock().proto.server().map(|ack| ack.codecs.clone())
+        let state = self.shared().lock();
+        let ack = state.proto.server()?;
+        let is_listed = state.proto.table().is_some_and(|table| table.row(method).is_some());
+        let is_there = own.is_some_and(|codec| ack.codecs.contains(&codec));
+        let is_refused = !is_there && (is_listed || !ack.has_fallback);
+        is_refused.then(|| ack.codecs.clone())
     }
 
     /// `body_len` that the server accepts, as far as is known.
@@ -192,17 +203,21 @@ impl ClientDriver {
         &self,
         ticket: &mut Option<Ticket>,
         method: MethodId,
-        versions: impl Iterator<Item = u16>,
+        versions: impl Iterator<Item = u16> + Clone,
         waker: &Waker,
     ) -> Poll<Result<Chosen, Error>> {
         let table = match std::task::ready!(self.poll_table(ticket, waker)) {
             Ok(table) => table,
             Err(error) => return Poll::Ready(Err(error)),
         };
-        Poll::Ready(Ok(match table.choose(method, versions) {
+        Poll::Ready(Ok(match table.choose(method, versions.clone()) {
             VersionChoice::Version(version) => Chosen::Version(version),
             VersionChoice::NoneInCommon => Chosen::NoneInCommon(table),
-            VersionChoice::UnknownMethod => Chosen::UnknownMethod,
+            // Who serves what is not listed says itself which versions it has (RT-6).
+            VersionChoice::UnknownMethod => match { versions }.next() {
+                Some(highest) if self.has_fallback() => Chosen::Version(highest),
+                Some(_) | None => Chosen::UnknownMethod,
+            },
         }))
     }
 
@@ -322,6 +337,10 @@ impl ClientDriver {
         };
         drop((state, before));
         Poll::Pending
+    }
+
+    fn has_fallback(&self) -> bool {
+        self.shared().lock().proto.server().is_some_and(|ack| ack.has_fallback)
     }
 
     fn shared(&self) -> &ClientShared {

@@ -148,6 +148,8 @@ impl<'a> Batch<'a> {
             method: request.method,
             version: request.version,
             attempt,
+            codec: request.codec,
+            fingerprint: request.fingerprint,
             deadline,
             metadata: Metadata::from_ext(request.ext),
             connection: Arc::<ServerShared>::clone(self.shared),
@@ -208,6 +210,7 @@ impl<'a> Batch<'a> {
         }
         let entry = match routes.lookup(request.method, request.version) {
             Lookup::Found(entry) => entry,
+            Lookup::Fallback(entry) => return self.admit_unlisted(entry, request),
             Lookup::Unknown => {
                 let message = format!("no method has the id {}", request.method);
                 return Err(Status::refused(Code::UNKNOWN_METHOD, message));
@@ -221,11 +224,8 @@ impl<'a> Batch<'a> {
             }
         };
         let codecs = shared.dispatch.codecs();
-        let Some(codec) = codecs.iter().find(|codec| codec.id() == request.codec) else {
-            let ids: Vec<u8> = codecs.iter().map(Codec::id).collect();
-            let message = format!("codec {} is not here, {ids:?} are", request.codec);
-            return Err(Status::refused(Code::UNSUPPORTED_CODEC, message).with_codecs(ids));
-        };
+        let codec = codecs.iter().find(|codec| codec.id() == request.codec);
+        let codec = codec.ok_or_else(|| unsupported_codec(codecs, request.codec))?;
         let ours = entry.method.fingerprint.fold();
         if ours != 0 && request.fingerprint != 0 && ours != request.fingerprint {
             let message = format!(
@@ -236,8 +236,24 @@ impl<'a> Batch<'a> {
             return Err(Status::refused(Code::SCHEMA_MISMATCH, message).with_fingerprint(ours));
         }
         if request.timeout_ms == 0 {
-            return Err(Status::refused(Code::DEADLINE_EXCEEDED, "over when it arrived"));
+            return Err(Status::refused(Code::DEADLINE_EXCEEDED, OVER));
         }
+        Ok((entry, codec))
+    }
+
+    /// A request for the fallback: its codec and its types are not judged here (CA-17).
+    fn admit_unlisted<'r>(
+        &self,
+        entry: &'r Arc<Entry>,
+        request: &Request<'_>,
+    ) -> Result<(&'r Arc<Entry>, &'a Codec), Status> {
+        let shared: &'a Arc<ServerShared> = self.shared;
+        if request.timeout_ms == 0 {
+            return Err(Status::refused(Code::DEADLINE_EXCEEDED, OVER));
+        }
+        // Any will do, nothing is decoded with it.
+        let codecs = shared.dispatch.codecs();
+        let codec = codecs.first().ok_or_else(|| unsupported_codec(codecs, request.codec))?;
         Ok((entry, codec))
     }
 
@@ -329,6 +345,15 @@ const TURN_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// What a request costs while it runs: its payload and its metadata.
 const fn request_bytes(request: &Request<'_>) -> usize {
     request.payload.len() + request.ext.len()
+}
+
+/// Of a request whose time was over when it was read.
+const OVER: &str = "over when it arrived";
+
+fn unsupported_codec(codecs: &[Codec], asked: u8) -> Status {
+    let ids: Vec<u8> = codecs.iter().map(Codec::id).collect();
+    let message = format!("codec {asked} is not here, {ids:?} are");
+    Status::refused(Code::UNSUPPORTED_CODEC, message).with_codecs(ids)
 }
 
 /// Refused for want of room, before anything was decoded.

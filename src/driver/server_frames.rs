@@ -149,6 +149,9 @@ impl Judge<'_> {
         batch.flush(); // What was said before must not come after the answer.
         let mut state = shared.lock();
         let routes = shared.dispatch.routes();
+        if routes.fallback().is_some() {
+            self.proto.set_fallback();
+        }
         self.proto.accept(routes.payload(), state.out.pending());
         state.announced = Some(Arc::clone(routes.payload()));
         let flush = state.out.after_append(Eagerness { is_alone: true, threshold_bytes: 0 });

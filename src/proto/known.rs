@@ -79,6 +79,12 @@ impl KnownTable {
         self.0.row(method)
     }
 
+    /// All methods, ascending by id.
+    #[must_use]
+    pub fn rows(&self) -> &[MethodRow] {
+        &self.0.rows
+    }
+
     /// The table's hash.
     #[must_use]
     pub const fn hash(&self) -> u64 {

@@ -24,6 +24,7 @@ pub struct ServerConnection {
     limits: ServerLimits,
     transcript: Fnv64,
     client: Option<Hello>,
+    has_fallback: bool,
     /// The highest id read.
     highest: CallId,
     leaving: Leaving,
@@ -96,7 +97,7 @@ impl ServerConnection {
     pub const fn new(limits: ServerLimits) -> Self {
         let (transcript, highest) = (Fnv64::new(), CallId::CONNECTION);
         let (state, leaving) = (State::Preface, Leaving::No);
-        Self { state, limits, transcript, client: None, highest, leaving }
+        Self { state, limits, transcript, client: None, has_fallback: false, highest, leaving }
     }
 
     /// The client's first bytes. The server's own preface is appended to `out`.
@@ -154,6 +155,11 @@ impl ServerConnection {
         }
     }
 
+    /// Methods outside of the table may be answered: HELLO_ACK is to say so (CA-17).
+    pub const fn set_fallback(&mut self) {
+        self.has_fallback = true;
+    }
+
     /// A frame that has come whole, of which only the header was kept: there was no memory for its
     /// body (CA-11).
     ///
@@ -183,6 +189,7 @@ impl ServerConnection {
             build: self.limits.build.clone(),
             table: table.hash,
             transcript: self.transcript.finish(),
+            has_fallback: self.has_fallback,
         };
         append_control(out, Kind::HELLO_ACK, CallId::CONNECTION, &ack.to_ext(), &[]);
         let known = self.client.as_ref().is_some_and(|hello| hello.tables.contains(&table.hash));

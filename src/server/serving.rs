@@ -6,7 +6,8 @@ use crate::driver::{Runtime, ServerSettings, ServerTotals, serve_stream};
 use crate::error::{Error, ErrorKind};
 use crate::proto::ServerLimits;
 use crate::server::{BoundServer, ServerConfig};
-use crate::service::{Codec, Dispatch, Method, Router, Service};
+use crate::service::{Codec, Cx, Dispatch, Forward, Method, RawRequest, RawResponse, Router};
+use crate::service::{Service, Status};
 use crate::transport::{Accept, Stream};
 use crate::wire::VersionRange;
 
@@ -60,6 +61,52 @@ impl Server {
     #[must_use]
     pub fn method(mut self, method: Method) -> Self {
         self.router = self.router.method(method);
+        self
+    }
+
+    /// Serves requests for methods that are not here, instead of answering UNKNOWN_METHOD: with
+    /// their payloads as they came, under the same limits, deadlines and cancellation as those of
+    /// any method (CA-17). A method that is here stays its own, in whatever version it is asked
+    /// for. Counted as `fallback`, version 0.
+    ///
+    /// ```
+    /// # use switchback::service::{RawRequest, RawResponse};
+    /// # use switchback::{Cx, Server, Status};
+    /// let server = Server::new().fallback(|_cx: Cx, request: RawRequest| async move {
+    ///     Ok::<_, Status>(RawResponse::new(request.codec, request.payload)) // An echo of all.
+    /// });
+    /// # let _ = server;
+    /// ```
+    #[must_use]
+    pub fn fallback<F, Fut>(mut self, handler: F) -> Self
+    where
+        F: Fn(Cx, RawRequest) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<RawResponse, Status>> + Send + 'static,
+    {
+        self.router = self.router.fallback(handler);
+        self
+    }
+
+    /// Forwards requests for methods that are not here to another server, and tells what that
+    /// one answers, its word on whether the call was executed included (CA-18). Deadline,
+    /// cancellation, versions, codecs, fingerprints and metadata pass through; the metadata of a
+    /// refusal does not. A call is sent again only if it provably was not read.
+    ///
+    /// It takes the place of a fallback. Servers that forward to each other in a circle pass a
+    /// call on until one of them has no room for it; nothing else ends the circle.
+    ///
+    /// ```
+    /// # use switchback::{Channel, Server};
+    /// # async fn run() -> Result<(), switchback::Error> {
+    /// let behind = Channel::lazy("tcp://127.0.0.1:7400")?;
+    /// let proxy = Server::new().forward(behind).bind("tcp://127.0.0.1:0").await?;
+    /// # let _ = proxy;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn forward(mut self, target: impl Into<Forward>) -> Self {
+        self.router = self.router.forward(target);
         self
     }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::wire::{CallId, MethodId, Tlvs, request_keys};
+use crate::service::Status;
+use crate::wire::request_keys;
+use crate::wire::{CallId, Code, EXT_BYTES_MAX, METADATA_ENTRIES_MAX, MethodId, Tlvs, push_tlv};
 
 /// The call at hand: its deadline, its caller, its version, whether it was taken back.
 #[derive(Clone, Debug)]
@@ -12,6 +14,10 @@ pub struct Cx {
     pub(crate) method: MethodId,
     pub(crate) version: u16,
     pub(crate) attempt: u8,
+    /// What the payload is encoded in.
+    pub(crate) codec: u8,
+    /// Of the caller's types, folded; 0 = not checked.
+    pub(crate) fingerprint: u32,
     pub(crate) deadline: Instant,
     pub(crate) metadata: Metadata,
     pub(crate) connection: Arc<dyn CallScope>,
@@ -98,6 +104,24 @@ impl Metadata {
         Self { ext: ext.to_vec() }
     }
 
+    /// Adds a name and a value. Names are 1 to 64 bytes of `[a-z0-9_.-]`; there are at most 64
+    /// pairs and 8 KiB of them (CA-10).
+    ///
+    /// # Errors
+    /// [`Code::BAD_METADATA`] for another name, [`Code::TOO_LARGE`] for too much.
+    pub fn try_push(&mut self, name: &str, value: &[u8]) -> Result<(), Status> {
+        push_metadata(&mut self.ext, name, value)
+    }
+
+    /// Appends the pairs as TLVs; says how many bytes they are.
+    pub(crate) fn push_to(&self, out: &mut Vec<u8>) -> usize {
+        let start = out.len();
+        for tlv in Tlvs::new(&self.ext).filter(|tlv| tlv.key == request_keys::METADATA) {
+            push_tlv(out, tlv.key, tlv.value);
+        }
+        out.len() - start
+    }
+
     /// The pairs, in the order they were sent.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         Tlvs::new(&self.ext).filter(|tlv| tlv.key == request_keys::METADATA).filter_map(|tlv| {
@@ -113,6 +137,34 @@ impl Metadata {
         self.iter().find_map(|(found, value)| (found == name).then_some(value))
     }
 }
+
+/// Appends one pair to a block of metadata TLVs.
+///
+/// # Errors
+/// See [`Metadata::try_push`]; the block is as before.
+pub(crate) fn push_metadata(ext: &mut Vec<u8>, name: &str, value: &[u8]) -> Result<(), Status> {
+    let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-');
+    let name_len = u8::try_from(name.len()).unwrap_or(u8::MAX);
+    if !(1..=NAME_BYTES_MAX).contains(&name_len) || !name.bytes().all(allowed) {
+        let text = format!("metadata name {name:?} is not 1 to 64 bytes of [a-z0-9_.-]");
+        return Err(Status::refused(Code::BAD_METADATA, text));
+    }
+    let count = Tlvs::new(ext).count();
+    let bytes = ext.len() + 5 + name.len() + value.len();
+    if bytes > EXT_BYTES_MAX || count >= METADATA_ENTRIES_MAX {
+        let text = "more than 64 metadata entries or 8192 bytes of them";
+        let status = Status::refused(Code::TOO_LARGE, text);
+        return Err(status.with_excess(bytes as u64, EXT_BYTES_MAX as u64));
+    }
+    let mut entry = vec![name_len];
+    entry.extend_from_slice(name.as_bytes());
+    entry.extend_from_slice(value);
+    push_tlv(ext, request_keys::METADATA, &entry);
+    Ok(())
+}
+
+/// Of a metadata name (CA-10).
+const NAME_BYTES_MAX: u8 = 64;
 
 impl std::fmt::Debug for dyn CallScope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

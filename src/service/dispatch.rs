@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use arc_swap::ArcSwap;
 
 use crate::service::retire::{DrainSignal, Retirement};
+use crate::service::router::FALLBACK;
 use crate::service::routes::{Entry, RoutedMethod, Routes};
 use crate::service::{Codec, Method, MethodCounters, MethodStats, Router};
 use crate::wire::{MethodId, MethodRow};
@@ -131,7 +132,8 @@ impl Dispatch {
         for method in router.methods {
             control.insert(&mut methods, method)?;
         }
-        let routes = ArcSwap::from_pointee(Routes::new(methods)?);
+        let fallback = router.fallback.map(|method| Arc::new(control.entry(method)));
+        let routes = ArcSwap::from_pointee(Routes::new(methods, fallback)?);
         let (codecs, control) = (router.codecs, Mutex::new(control));
         Ok(Self(Arc::new(Shared { routes, codecs, control })))
     }
@@ -192,6 +194,9 @@ impl Dispatch {
     pub fn stats(&self) -> Vec<MethodStats> {
         let routes = self.routes();
         let callable = |name: &str, version| {
+            if name == FALLBACK {
+                return routes.fallback().is_some();
+            }
             let mut methods = routes.methods().iter();
             methods.any(|method| &*method.name == name && method.callable().contains(&version))
         };
@@ -233,9 +238,11 @@ impl Dispatch {
         edit: impl FnOnce(&mut Control, &mut Vec<RoutedMethod>) -> Result<T, RouteError>,
     ) -> Result<T, RouteError> {
         let mut control = self.0.control.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut methods = self.routes().methods().to_vec();
+        let routes = self.routes();
+        let mut methods = routes.methods().to_vec();
         let result = edit(&mut control, &mut methods)?;
-        let before = self.0.routes.swap(Arc::new(Routes::new(methods)?));
+        let routes = Routes::new(methods, routes.fallback().cloned())?;
+        let before = self.0.routes.swap(Arc::new(routes));
         let listeners: Vec<_> = control.listeners.iter().filter_map(Weak::upgrade).collect();
         drop(control);
         for listener in listeners {
@@ -286,11 +293,14 @@ impl Control {
             let name = method.name.to_string();
             return Err(RouteError::TooManyVersionsOfMethod { name, versions, max });
         }
-        let key = (Arc::clone(&method.name), version);
-        let counters = Arc::clone(self.counters.entry(key).or_default());
-        entries
-            .insert(at, Arc::new(Entry { method, counters, retirement: DrainSignal::default() }));
+        entries.insert(at, Arc::new(self.entry(method)));
         Ok(())
+    }
+
+    fn entry(&mut self, method: Method) -> Entry {
+        let key = (Arc::clone(&method.name), method.version);
+        let counters = Arc::clone(self.counters.entry(key).or_default());
+        Entry { method, counters, retirement: DrainSignal::default() }
     }
 
     /// Takes a handler out; its method stays, with its ceiling, even without versions.

@@ -14,10 +14,10 @@ use std::task::{Context, Poll};
 
 use crate::service::Status;
 use crate::service::{CallError, Codec, Cx, DecodeError, DecodeLimits, EncodeError, Payload};
+use crate::service::RawResponse;
 use crate::util::try_grow;
-use crate::wire::{
-    BODY_CRC_BYTES, CallId, Code, Disposition, begin_response, finish_frame, seal_frame,
-};
+use crate::wire::{BODY_CRC_BYTES, CallId, Code, Disposition, FrameStart};
+use crate::wire::{begin_response, finish_frame, seal_frame};
 
 /// One version of a method, without its types.
 pub(crate) trait Handler: Send + Sync {
@@ -82,8 +82,41 @@ impl Reply<'_> {
             let message = format!("the answer does not encode: {error}");
             return Err(Status::new(Code::INTERNAL, message));
         }
+        self.finish(start, 0)
+    }
+
+    /// Answers with a payload as it is; the request was in `codec`.
+    ///
+    /// # Errors
+    /// The answer is in another codec, or too large.
+    pub(crate) fn raw(&mut self, codec: u8, response: &RawResponse) -> Result<Outcome, Status> {
+        if response.codec != codec {
+            let found = response.codec; // CA-6
+            let message = format!("the answer is in codec {found}, the request in {codec}");
+            return Err(Status::new(Code::INTERNAL, message));
+        }
+        let (code, outcome) =
+            if response.is_app_error { (Code::APP, Outcome::App) } else { (Code::OK, Outcome::Ok) };
+        let start = begin_response(self.out, code, Disposition::Processed, codec);
+        let ext_len = response.metadata.push_to(self.out);
+        if let Err(error) = try_grow(self.out, response.payload.len() + BODY_CRC_BYTES) {
+            self.out.truncate(start.index());
+            return Err(Status::new(Code::INTERNAL, format!("the answer: {error}")));
+        }
+        self.out.extend_from_slice(&response.payload);
+        self.finish(start, ext_len)?;
+        Ok(outcome)
+    }
+
+    /// Answers that a handler failed. Whatever the status says: it was started (CA-13).
+    pub(crate) fn failed(&mut self, status: &Status) -> Outcome {
+        append_status(self.out, self.call, status, Disposition::Processed);
+        Outcome::Failed
+    }
+
+    fn finish(&mut self, start: FrameStart, ext_len: usize) -> Result<(), Status> {
         // CA-14
-        if let Err(error) = finish_frame(self.out, start, 0, self.frame_bytes_max) {
+        if let Err(error) = finish_frame(self.out, start, ext_len, self.frame_bytes_max) {
             let (value, limit) = (error.bytes as u64, u64::from(error.max));
             let message = format!("the answer's {error}");
             return Err(Status::new(Code::TOO_LARGE, message).with_excess(value, limit));
@@ -114,11 +147,7 @@ impl Reply<'_> {
             }
             Err(CallError::Rpc(status)) => Err(status.passed_on()),
         };
-        written.unwrap_or_else(|status| {
-            // Whatever it says: a handler was started (CA-13).
-            append_status(self.out, self.call, &status, Disposition::Processed);
-            Outcome::Failed
-        })
+        written.unwrap_or_else(|status| self.failed(&status))
     }
 }
 

@@ -131,7 +131,14 @@ impl Method {
         E: 'static,
     {
         let start = move |cx, request| start(cx, request).map_err(|refusal| refusal.0);
-        let handler = Arc::new(Typed { start, encode_app: app, request: PhantomData });
+        Self::with_handler(
+            name,
+            version,
+            Arc::new(Typed { start, encode_app: app, request: PhantomData }),
+        )
+    }
+
+    pub(crate) fn with_handler(name: &str, version: u16, handler: Arc<dyn Handler>) -> Self {
         Self {
             id: MethodId::of(name),
             name: name.into(),

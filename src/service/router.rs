@@ -3,20 +3,26 @@
 //! Invariants, checked when the router is made live: no (method, version) twice, no two names
 //! with one number, names and versions well-formed, the table within what a frame can hold.
 
-use crate::service::{Codec, Dispatch, Method, RouteError, Service};
+use std::sync::Arc;
+
+use crate::service::handler::Handler;
+use crate::service::raw::RawHandler;
+use crate::service::{Codec, Cx, Dispatch, Forward, Method, RawRequest, RawResponse, RouteError};
+use crate::service::{Service, Status};
 
 /// A set of methods and codecs, to be served.
 #[derive(Clone, Debug)]
 pub struct Router {
     pub(crate) methods: Vec<Method>,
     pub(crate) codecs: Vec<Codec>,
+    pub(crate) fallback: Option<Method>,
 }
 
 impl Router {
     /// No methods yet; the codecs that are built in.
     #[must_use]
     pub fn new() -> Self {
-        Self { methods: Vec::new(), codecs: Codec::built_in() }
+        Self { methods: Vec::new(), codecs: Codec::built_in(), fallback: None }
     }
 
     /// Adds the methods of a service.
@@ -42,6 +48,29 @@ impl Router {
         self
     }
 
+    /// Serves requests for methods that are not here, with their payloads as they came (CA-17),
+    /// instead of answering UNKNOWN_METHOD. It is counted as `fallback`, version 0.
+    #[must_use]
+    pub fn fallback<F, Fut>(self, handler: F) -> Self
+    where
+        F: Fn(Cx, RawRequest) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<RawResponse, Status>> + Send + 'static,
+    {
+        self.falling_back_to(Arc::new(RawHandler::new(handler)))
+    }
+
+    /// Forwards requests for methods that are not here to another server, and tells what that
+    /// one answers (CA-18). It takes the place of a fallback.
+    #[must_use]
+    pub fn forward(self, target: impl Into<Forward>) -> Self {
+        self.falling_back_to(target.into().0)
+    }
+
+    fn falling_back_to(mut self, handler: Arc<dyn Handler>) -> Self {
+        self.fallback = Some(Method::with_handler(FALLBACK, 0, handler));
+        self
+    }
+
     /// Checks the methods and makes them live.
     ///
     /// # Errors
@@ -56,3 +85,6 @@ impl Default for Router {
         Self::new()
     }
 }
+
+/// What the fallback is counted as. No method has that name: it lacks the slash.
+pub(crate) const FALLBACK: &str = "fallback";

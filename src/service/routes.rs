@@ -12,6 +12,8 @@ use crate::wire::{MethodId, MethodRow, TablePayload, VersionRow, table_hash};
 #[derive(Debug)]
 pub(crate) struct Routes {
     methods: Vec<RoutedMethod>,
+    /// Serves what is not in the table.
+    fallback: Option<Arc<Entry>>,
     /// Shared with the connections that were told it; they must not hold the handlers.
     payload: Arc<TablePayload>,
 }
@@ -41,11 +43,16 @@ pub(crate) enum Lookup<'a> {
     Found(&'a Arc<Entry>),
     /// The method is there, not in this version, or above the ceiling.
     Version(&'a RoutedMethod),
+    /// The method is not there, but somebody serves what is not (CA-17).
+    Fallback(&'a Arc<Entry>),
     Unknown,
 }
 
 impl Routes {
-    pub(crate) fn new(methods: Vec<RoutedMethod>) -> Result<Self, RouteError> {
+    pub(crate) fn new(
+        methods: Vec<RoutedMethod>,
+        fallback: Option<Arc<Entry>>,
+    ) -> Result<Self, RouteError> {
         let versions: usize = methods.iter().map(|method| method.entries.len()).sum();
         let (methods_max, versions_max) = (TablePayload::METHODS_MAX, TablePayload::VERSIONS_MAX);
         if methods.len() > methods_max {
@@ -56,13 +63,13 @@ impl Routes {
         }
         let rows: Vec<MethodRow> = methods.iter().map(RoutedMethod::row).collect();
         let payload = Arc::new(TablePayload { hash: table_hash(&rows), rows });
-        Ok(Self { methods, payload })
+        Ok(Self { methods, fallback, payload })
     }
 
     /// The handler for a request: checks 6 and 7 of CA-3 (CA-4, RT-8).
     pub(crate) fn lookup(&self, id: MethodId, version: u16) -> Lookup<'_> {
         let Some(method) = self.method(id) else {
-            return Lookup::Unknown;
+            return self.fallback.as_ref().map_or(Lookup::Unknown, Lookup::Fallback);
         };
         if version > method.ceiling {
             return Lookup::Version(method);
@@ -80,6 +87,10 @@ impl Routes {
 
     pub(crate) fn methods(&self) -> &[RoutedMethod] {
         &self.methods
+    }
+
+    pub(crate) const fn fallback(&self) -> Option<&Arc<Entry>> {
+        self.fallback.as_ref()
     }
 
     /// The table as peers are told it.

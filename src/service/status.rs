@@ -200,6 +200,12 @@ impl Status {
         status
     }
 
+    /// The same with another code.
+    pub(crate) fn with_code(mut self, code: Code) -> Self {
+        self.0.code = code;
+        self
+    }
+
     /// The same with another disposition.
     pub(crate) fn with_disposition(mut self, disposition: Disposition) -> Self {
         self.0.disposition = disposition;

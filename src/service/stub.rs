@@ -7,8 +7,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::service::{CallError, Codec, DecodeLimits, Fingerprint, Payload, Status};
-use crate::wire::{Code, MethodId};
+use bytes::Bytes;
+
+use crate::service::{CallError, Codec, DecodeLimits, Fingerprint, Metadata, Payload};
+use crate::service::{RawRequest, RawResponse, Status};
+use crate::wire::{Code, MethodId, Response};
 
 /// One method as a client calls it: requests `Q`, responses `R`, errors `E`.
 pub struct Stub<Q, R, E> {
@@ -16,6 +19,8 @@ pub struct Stub<Q, R, E> {
     pub(crate) id: MethodId,
     pub(crate) idempotent: bool,
     pub(crate) timeout: Option<Duration>,
+    /// What payloads are encoded in, where that is not the channel's to say: in raw calls.
+    pub(crate) codec: Option<u8>,
     /// Descending by version, never empty.
     pub(crate) versions: Vec<StubVersion<Q, R, E>>,
 }
@@ -33,21 +38,31 @@ pub(crate) struct Encode<Q>(pub(crate) fn(&Q, &Codec, &mut Vec<u8>) -> Result<()
 
 /// Reads the answer in one version's types.
 pub(crate) struct Decode<R, E>(
-    pub(crate) fn(Answer<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
+    pub(crate) fn(&Response<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
 );
 
 /// The payload of a RESPONSE.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Answer<'a> {
+enum Answer<'a> {
     Ok(&'a [u8]),
     App(&'a [u8]),
+}
+
+impl<'a> Answer<'a> {
+    /// Of a RESPONSE that has a payload: it is OK or APP.
+    fn of(response: &Response<'a>) -> Self {
+        match response.status {
+            Code::APP => Self::App(response.payload),
+            _ => Self::Ok(response.payload),
+        }
+    }
 }
 
 impl<Q: Payload, R: Payload, E: Payload> Stub<Q, R, E> {
     /// A method in one version.
     #[must_use]
     pub fn new(name: &str, version: u16, fingerprint: Fingerprint) -> Self {
-        Self::single(name, version, fingerprint, |answer, codec, limits| match answer {
+        Self::single(name, version, fingerprint, |found, codec, limits| match Answer::of(found) {
             Answer::Ok(bytes) => response(bytes, codec, limits),
             Answer::App(bytes) => app(bytes, codec, limits),
         })
@@ -58,7 +73,7 @@ impl<Q: Payload, R: Payload> Stub<Q, R, Infallible> {
     /// A method in one version, without an error of its own.
     #[must_use]
     pub fn infallible(name: &str, version: u16, fingerprint: Fingerprint) -> Self {
-        Self::single(name, version, fingerprint, |answer, codec, limits| match answer {
+        Self::single(name, version, fingerprint, |found, codec, limits| match Answer::of(found) {
             Answer::Ok(bytes) => response(bytes, codec, limits),
             Answer::App(_) => Err(unexpected_app()),
         })
@@ -73,8 +88,8 @@ impl<Q: Payload, R: Payload> Stub<Q, R, Infallible> {
         OldR: Payload,
         R: TryFrom<OldR, Error: std::fmt::Display>,
     {
-        self.push(version, fingerprint, encode_old::<Q, OldQ>, |answer, codec, limits| {
-            let old = match answer {
+        self.push(version, fingerprint, encode_old::<Q, OldQ>, |found, codec, limits| {
+            let old = match Answer::of(found) {
                 Answer::Ok(bytes) => response::<OldR, Infallible>(bytes, codec, limits),
                 Answer::App(_) => Err(unexpected_app()),
             };
@@ -84,18 +99,52 @@ impl<Q: Payload, R: Payload> Stub<Q, R, Infallible> {
     }
 }
 
+impl Stub<RawRequest, RawResponse, Infallible> {
+    /// What a raw call says of its method.
+    pub(crate) fn raw(request: &RawRequest) -> Self {
+        let mut stub = Self {
+            name: format!("method {}", request.method).into(),
+            id: request.method,
+            idempotent: request.idempotent,
+            timeout: request.timeout,
+            codec: Some(request.codec),
+            versions: Vec::with_capacity(1),
+        };
+        let fingerprint = Fingerprint::from(u64::from(request.fingerprint)); // Folds to itself.
+        let encode = |request: &RawRequest, _: &Codec, out: &mut Vec<u8>| {
+            out.extend_from_slice(&request.payload);
+            Ok(())
+        };
+        stub.push(request.version, fingerprint, encode, |found, _, _| {
+            Ok(RawResponse {
+                codec: found.codec,
+                payload: Bytes::copy_from_slice(found.payload),
+                metadata: Metadata::from_ext(found.ext),
+                is_app_error: found.status == Code::APP,
+            })
+        });
+        stub
+    }
+}
+
 impl<Q, R, E> Stub<Q, R, E> {
     fn single(
         name: &str,
         version: u16,
         fingerprint: Fingerprint,
-        decode: fn(Answer<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
+        decode: fn(&Response<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
     ) -> Self
     where
         Q: Payload,
     {
-        let (id, idempotent, timeout) = (MethodId::of(name), false, None);
-        let mut stub = Self { name: name.into(), id, idempotent, timeout, versions: Vec::new() };
+        let mut stub = Self {
+            name: name.into(),
+            id: MethodId::of(name),
+            idempotent: false,
+            timeout: None,
+            codec: None,
+            versions: Vec::new(),
+        };
         stub.push(version, fingerprint, encode_new::<Q>, decode);
         stub
     }
@@ -111,8 +160,8 @@ impl<Q, R, E> Stub<Q, R, E> {
         R: TryFrom<OldR, Error: std::fmt::Display>,
         E: TryFrom<OldE, Error: std::fmt::Display>,
     {
-        self.push(version, fingerprint, encode_old::<Q, OldQ>, |answer, codec, limits| {
-            let old = match answer {
+        self.push(version, fingerprint, encode_old::<Q, OldQ>, |found, codec, limits| {
+            let old = match Answer::of(found) {
                 Answer::Ok(bytes) => response::<OldR, OldE>(bytes, codec, limits),
                 Answer::App(bytes) => app(bytes, codec, limits),
             };
@@ -153,7 +202,7 @@ impl<Q, R, E> Stub<Q, R, E> {
         version: u16,
         fingerprint: Fingerprint,
         encode: fn(&Q, &Codec, &mut Vec<u8>) -> Result<(), Status>,
-        decode: fn(Answer<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
+        decode: fn(&Response<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
     ) {
         let (encode, decode) = (Encode(encode), Decode(decode));
         self.versions.push(StubVersion { version, fingerprint, encode, decode });

@@ -34,6 +34,8 @@ pub struct HelloAck {
     pub table: u64,
     /// FNV-1a 64 of the client's preface and HELLO frame, as the server read them.
     pub transcript: u64,
+    /// Whether methods that the table does not list may be answered all the same (CA-17).
+    pub has_fallback: bool,
 }
 
 impl Hello {
@@ -87,6 +89,7 @@ impl HelloAck {
             build: build(tlvs),
             table: u64::from_be_bytes(required(tlvs, key::TABLES)?),
             transcript: u64::from_be_bytes(required(tlvs, key::TRANSCRIPT)?),
+            has_fallback: tlvs.find(key::FALLBACK).is_some(),
         })
     }
 
@@ -100,6 +103,9 @@ impl HelloAck {
         push_text(&mut ext, &self.build);
         push_tlv(&mut ext, key::TABLES, &self.table.to_be_bytes());
         push_tlv(&mut ext, key::TRANSCRIPT, &self.transcript.to_be_bytes());
+        if self.has_fallback {
+            push_tlv(&mut ext, key::FALLBACK, &[]);
+        }
         ext
     }
 }
@@ -112,6 +118,7 @@ mod key {
     pub(super) const BUILD: u16 = 4;
     pub(super) const TABLES: u16 = 5;
     pub(super) const TRANSCRIPT: u16 = 6;
+    pub(super) const FALLBACK: u16 = 7;
 }
 
 fn checked(
@@ -125,10 +132,10 @@ fn checked(
     }
 }
 
-/// Keys 2 and 6 are not known in a HELLO, and not judged (HS-5).
+/// Keys 2, 6 and 7 are not known in a HELLO, and not judged (HS-5).
 fn judge_hello(tlv: Tlv<'_>) -> Result<TlvRule, &'static str> {
     match tlv.key {
-        key::CALLS_MAX | key::TRANSCRIPT => Ok(TlvRule::Unknown),
+        key::CALLS_MAX | key::TRANSCRIPT | key::FALLBACK => Ok(TlvRule::Unknown),
         _ => judge(tlv),
     }
 }
@@ -159,6 +166,7 @@ fn judge(tlv: Tlv<'_>) -> Result<TlvRule, &'static str> {
             let is_sound = rest.is_empty() && hashes.len() <= Hello::TABLES_MAX;
             (is_sound, "tables are not 0 to 8 times 8 bytes")
         }
+        key::FALLBACK => (value.is_empty(), "fallback has a value"),
         key::TRANSCRIPT => (value.len() == HASH_BYTES, "the transcript is not 8 bytes"),
         _ => return Ok(TlvRule::Unknown),
     };

@@ -95,6 +95,7 @@ impl Next {
             build: "next".to_owned(),
             table: table.hash,
             transcript,
+            has_fallback: false,
         };
         self.raw.write(&NEXT.to_bytes()).await;
         let mut frames = vec![frame(Kind::HELLO_ACK, 0, &[], &ack.to_ext(), &[])];
@@ -147,9 +148,10 @@ fn frame(kind: Kind, call: u32, fixed: &[u8], ext: &[u8], payload: &[u8]) -> Vec
 fn hello_of_next(hello: &Hello) -> Vec<u8> {
     let mut ext = hello.to_ext();
     push_tlv(&mut ext, 6, b"no transcript");
-    push_tlv(&mut ext, 7, &[0, 0, 0, 1]);
+    push_tlv(&mut ext, 7, b"no fallback");
     push_tlv(&mut ext, 8, &[0, 1, 0, 0]);
     push_tlv(&mut ext, 9, &[0, 16, 0, 0]);
+    push_tlv(&mut ext, 10, &[0, 0, 0, 1]);
     frame(Kind::HELLO, 0, &[], &ext, &[])
 }
 

@@ -414,6 +414,7 @@ pub(crate) fn ack(
         build: "raw 1".to_owned(),
         table: table.hash,
         transcript,
+        has_fallback: false,
     };
     let mut out = Preface(VersionRange::OURS).to_bytes().to_vec();
     append_control(&mut out, Kind::HELLO_ACK, CallId::CONNECTION, &ack.to_ext(), &[]);

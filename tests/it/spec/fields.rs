@@ -174,6 +174,7 @@ fn ack(fields: &Value) -> HelloAck {
         build: fields.get("build").and_then(Value::as_str).unwrap_or_default().to_owned(),
         table: tables(fields)[0],
         transcript: hash(&fields["transcript"]),
+        has_fallback: fields.get("fallback").is_some(),
     }
 }
 

@@ -182,10 +182,12 @@ proptest! {
         codecs in codecs(),
         build in "\\PC{0,16}",
         tables in proptest::collection::vec(any::<u64>(), 0..=8),
-        (table, transcript) in any::<(u64, u64)>(),
+        (table, transcript, has_fallback) in any::<(u64, u64, bool)>(),
     ) {
         let hello = Hello { frame_bytes_max, codecs: codecs.clone(), build: build.clone(), tables };
-        let ack = HelloAck { frame_bytes_max, calls_max, codecs, build, table, transcript };
+        let ack = HelloAck {
+            frame_bytes_max, calls_max, codecs, build, table, transcript, has_fallback,
+        };
         let mut out = Vec::new();
         append_control(&mut out, Kind::HELLO, CallId::CONNECTION, &hello.to_ext(), &[]);
         let hello_bytes = out.len();
