@@ -62,6 +62,9 @@ fn describe_ack(ack: &HelloAck) -> Value {
     if !ack.build.is_empty() {
         fields["build"] = ack.build.as_str().into();
     }
+    if ack.has_fallback {
+        fields["fallback"] = true.into();
+    }
     fields
 }
 
