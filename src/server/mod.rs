@@ -3,6 +3,8 @@
 mod accept_errors;
 mod config;
 mod connections;
+#[cfg(feature = "tower")]
+mod layer;
 mod listener;
 mod serving;
 mod watchdog;

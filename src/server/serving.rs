@@ -28,7 +28,7 @@ use crate::wire::VersionRange;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Server {
-    router: Router,
+    pub(crate) router: Router,
     config: ServerConfig,
     runtime: Option<Runtime>,
     #[cfg(feature = "tcp")]

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 
+use crate::service::handler::Wrap;
 use crate::service::retire::{DrainSignal, Retirement};
 use crate::service::router::FALLBACK;
 use crate::service::routes::{Entry, RoutedMethod, Routes};
@@ -33,6 +34,7 @@ struct Shared {
 #[derive(Default)]
 struct Control {
     counters: BTreeMap<(Arc<str>, u16), Arc<MethodCounters>>,
+    wraps: Vec<Wrap>,
     listeners: Vec<Weak<dyn TableListener>>,
 }
 
@@ -127,7 +129,7 @@ pub enum RouteError {
 
 impl Dispatch {
     pub(crate) fn new(router: Router) -> Result<Self, RouteError> {
-        let mut control = Control::default();
+        let mut control = Control { wraps: router.wraps, ..Control::default() };
         let mut methods = Vec::new();
         for method in router.methods {
             control.insert(&mut methods, method)?;
@@ -297,7 +299,10 @@ impl Control {
         Ok(())
     }
 
-    fn entry(&mut self, method: Method) -> Entry {
+    fn entry(&mut self, mut method: Method) -> Entry {
+        for wrap in &self.wraps {
+            method.handler = wrap.around(method.handler);
+        }
         let key = (Arc::clone(&method.name), method.version);
         let counters = Arc::clone(self.counters.entry(key).or_default());
         Entry { method, counters, retirement: DrainSignal::default() }

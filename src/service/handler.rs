@@ -10,6 +10,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::service::Status;
@@ -27,6 +28,16 @@ pub(crate) trait Handler: Send + Sync {
     /// A refusal: the payload does not decode or convert (CA-3, checks 11 and 12). Nothing was
     /// started.
     fn start(&self, cx: Cx, incoming: Incoming<'_>) -> Result<Pin<Box<dyn Respond>>, Status>;
+}
+
+/// Puts something around a handler when it is installed.
+#[derive(Clone)]
+pub(crate) struct Wrap(pub(crate) Arc<dyn Fn(Arc<dyn Handler>) -> Arc<dyn Handler> + Send + Sync>);
+
+impl Wrap {
+    pub(crate) fn around(&self, handler: Arc<dyn Handler>) -> Arc<dyn Handler> {
+        (self.0)(handler)
+    }
 }
 
 /// A request's payload and how to read it.
@@ -240,5 +251,11 @@ where
         let this = self.project();
         let result = std::task::ready!(this.future.poll(cx));
         Poll::Ready(reply.result(this.codec, result, *this.encode_app))
+    }
+}
+
+impl std::fmt::Debug for Wrap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wrap")
     }
 }

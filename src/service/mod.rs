@@ -10,6 +10,8 @@ mod counters;
 mod cx;
 mod dispatch;
 mod handler;
+#[cfg(feature = "tower")]
+mod layers;
 mod limits;
 mod method;
 mod raw;
@@ -30,6 +32,8 @@ pub use cx::{Cx, Metadata, Peer};
 pub use dispatch::{Dispatch, RouteError};
 /// What a [`CustomCodec`] is written with.
 pub use erased_serde;
+#[cfg(feature = "tower")]
+pub use layers::{HandlerFuture, Handlers, ServerAnswer, ServerRequest};
 pub use limits::DecodeLimits;
 pub use method::{Method, Refusal, Run, Service};
 pub use raw::{Forward, RawRequest, RawResponse};
@@ -43,6 +47,8 @@ pub use stub::Stub;
 pub(crate) use counters::{MethodCounters, Tally};
 pub(crate) use cx::{CallScope, push_metadata};
 pub(crate) use dispatch::TableListener;
+#[cfg(feature = "tower")]
+pub(crate) use handler::Wrap;
 pub(crate) use handler::{Handler, Incoming, Outcome, Reply, Respond, append_status};
 pub(crate) use routes::{Entry, Lookup, Routes};
 pub(crate) use stub::StubVersion;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::service::handler::Handler;
+use crate::service::handler::{Handler, Wrap};
 use crate::service::raw::RawHandler;
 use crate::service::{Codec, Cx, Dispatch, Forward, Method, RawRequest, RawResponse, RouteError};
 use crate::service::{Service, Status};
@@ -16,13 +16,16 @@ pub struct Router {
     pub(crate) methods: Vec<Method>,
     pub(crate) codecs: Vec<Codec>,
     pub(crate) fallback: Option<Method>,
+    /// Around every handler, innermost first.
+    pub(crate) wraps: Vec<Wrap>,
 }
 
 impl Router {
     /// No methods yet; the codecs that are built in.
     #[must_use]
     pub fn new() -> Self {
-        Self { methods: Vec::new(), codecs: Codec::built_in(), fallback: None }
+        let (methods, codecs) = (Vec::new(), Codec::built_in());
+        Self { methods, codecs, fallback: None, wraps: Vec::new() }
     }
 
     /// Adds the methods of a service.

@@ -48,6 +48,8 @@ mod stall;
 mod stuck;
 mod support;
 mod tiers;
+#[cfg(feature = "tower")]
+mod tower;
 mod transport;
 mod two_connections;
 mod unary;
