@@ -17,6 +17,8 @@ pub(crate) struct ServerSpec {
     pub(crate) env: Vec<(String, String)>,
     /// A ledger, and the number of this instance in it.
     pub(crate) ledger: Option<(PathBuf, u64)>,
+    /// To whom it forwards, if it is a proxy.
+    pub(crate) behind: Option<String>,
 }
 
 pub(crate) struct Server {
@@ -28,12 +30,19 @@ pub(crate) struct Server {
 impl ServerSpec {
     pub(crate) fn at(at: &str) -> Self {
         let (within, env) = (Vec::new(), Vec::new());
-        Self { at: at.to_owned(), within, env, ledger: None }
+        Self { at: at.to_owned(), within, env, ledger: None, behind: None }
+    }
+
+    /// A proxy that forwards everything.
+    pub(crate) fn proxy(at: &str, behind: &str) -> Self {
+        Self { behind: Some(behind.to_owned()), ..Self::at(at) }
     }
 
     /// Starts it, and waits until it listens. Blocks for some ten milliseconds.
     pub(crate) fn start(&self) -> Server {
-        let mut command = role(&self.within, "role::serve");
+        let played = if self.behind.is_some() { "role::proxy" } else { "role::serve" };
+        let mut command = role(&self.within, played);
+        command.envs(self.behind.iter().map(|behind| (crate::role::BEHIND, behind)));
         command.env(crate::role::AT, &self.at).envs(self.env.iter().cloned());
         if let Some((path, instance)) = &self.ledger {
             command.env(crate::role::LEDGER, path);

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use switchback::service::Fingerprint;
 use switchback::util::splitmix64;
 use switchback::{Channel, Code, Stub};
+use tokio::task::JoinHandle;
 
 use crate::child::ServerSpec;
 use crate::ledger::{self, Answer, ClientLog, Disposition, End, Issue, Outcome, Rules};
@@ -32,7 +33,7 @@ const MS: Duration = Duration::from_millis(1);
 const SEED: u64 = 1;
 
 /// The callers, and what they noted.
-struct Crowd {
+pub(crate) struct Crowd {
     channel: Channel,
     log: ClientLog,
     issued: AtomicU64,
@@ -41,6 +42,41 @@ struct Crowd {
     once: Mutex<Vec<(Instant, Instant, bool)>>,
     /// Calls of the other method that needed another attempt, and were answered.
     repeated: AtomicU64,
+}
+
+impl Crowd {
+    pub(crate) async fn of(url: &str, log: &Path) -> Arc<Self> {
+        Arc::new(Self {
+            channel: Channel::connect(url).await.unwrap(),
+            log: ClientLog::create(log, 1).unwrap(),
+            issued: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+            once: Mutex::default(),
+            repeated: AtomicU64::new(0),
+        })
+    }
+
+    /// Half of the callers call what may not be executed twice.
+    pub(crate) fn start(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
+        let callers = (0..2 * CALLERS).map(|n| {
+            let crowd = Arc::clone(self);
+            tokio::spawn(async move { crowd.call(n < CALLERS).await })
+        });
+        callers.collect()
+    }
+
+    /// Lets the callers come to their ends.
+    pub(crate) async fn finish(&self, callers: Vec<JoinHandle<()>>) {
+        self.is_over.store(true, Ordering::Relaxed);
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        self.log.close().unwrap();
+    }
+
+    pub(crate) fn repeated(&self) -> u64 {
+        self.repeated.load(Ordering::Relaxed)
+    }
 }
 
 /// Every call that is pending when its server dies has one outcome within 10 ms, and it is true;
@@ -52,7 +88,7 @@ fn a_server_may_be_killed_at_any_moment() {
     let (late, crowd) = run(kills(&folder.0));
     let verdict = ledger::check_with(&folder.files(), &RULES).unwrap();
     assert!(verdict.is_clean(), "{verdict}");
-    let (late, repeated) = (Times::new(late), crowd.repeated.load(Ordering::Relaxed));
+    let (late, repeated) = (Times::new(late), crowd.repeated());
     say(&format!(
         "F1 {KILLS} kills: pending calls ended after FIN or RST: {late}; {repeated} calls repeated \
          and answered; {} calls, {:?}",
@@ -69,19 +105,8 @@ async fn kills(folder: &Path) -> (Vec<Duration>, Arc<Crowd>) {
     spec.ledger = Some((folder.join("server-0"), 1));
     let mut server = spec.start();
     spec.at.clone_from(&server.url);
-    let crowd = Arc::new(Crowd {
-        channel: Channel::connect(&server.url).await.unwrap(),
-        log: ClientLog::create(&folder.join("client"), 1).unwrap(),
-        issued: AtomicU64::new(0),
-        is_over: AtomicBool::new(false),
-        once: Mutex::default(),
-        repeated: AtomicU64::new(0),
-    });
-    let callers = (0..2 * CALLERS).map(|n| {
-        let crowd = Arc::clone(&crowd);
-        tokio::spawn(async move { crowd.call(n < CALLERS).await })
-    });
-    let callers: Vec<_> = callers.collect();
+    let crowd = Crowd::of(&server.url, &folder.join("client")).await;
+    let callers = crowd.start();
     let (lag, mut late) = (Lag::start(), Vec::new());
     for kill in 1..=KILLS {
         let witness = Witness::new(&server.url);
@@ -108,11 +133,7 @@ async fn kills(folder: &Path) -> (Vec<Duration>, Arc<Crowd>) {
         server = tokio::task::spawn_blocking(move || begun.start()).await.unwrap();
     }
     tokio::time::sleep(MS * 200).await;
-    crowd.is_over.store(true, Ordering::Relaxed);
-    for caller in callers {
-        caller.await.unwrap();
-    }
-    crowd.log.close().unwrap();
+    crowd.finish(callers).await;
     drop(server);
     (late, crowd)
 }
@@ -174,8 +195,10 @@ fn told(status: &switchback::Status) -> (Outcome<'static>, Disposition) {
         switchback::Disposition::Processed => Disposition::Processed,
     };
     let outcome = match (status.code(), disposition) {
-        (Code::CONNECTION_LOST, Disposition::Maybe) => Outcome::Unknown,
+        // UNAVAILABLE: of a proxy, whose own connection was lost, or could not be had.
+        (Code::CONNECTION_LOST | Code::UNAVAILABLE, Disposition::Maybe) => Outcome::Unknown,
         (Code::CONNECTION_LOST | Code::NOT_CONNECTED, _) => Outcome::NotSent,
+        (Code::UNAVAILABLE, Disposition::NotProcessed) => Outcome::Refused,
         (Code::DEADLINE_EXCEEDED, _) => Outcome::Deadline,
         (code, _) => panic!("{code}: {status}"),
     };
@@ -201,16 +224,16 @@ impl Witness {
 }
 
 /// A folder for ledgers, gone when dropped.
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let path = std::env::temp_dir().join(format!("switchback-faults-{}", std::process::id()));
         std::fs::create_dir(&path).unwrap();
         Self(path)
     }
 
-    fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         std::fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 }
@@ -223,4 +246,4 @@ impl Drop for Folder {
 }
 
 /// Two processes on a machine that may have more to do than it has cores.
-const RULES: Rules = Rules { grace_us: 500_000, ..Rules::REAL };
+pub(crate) const RULES: Rules = Rules { grace_us: 500_000, ..Rules::REAL };

@@ -25,3 +25,4 @@ mod partition;
 mod restart;
 mod role;
 mod slow;
+mod tiers;

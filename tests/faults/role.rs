@@ -27,6 +27,8 @@ pub(crate) const ROLE: &str = "SWITCHBACK_FAULTS_ROLE";
 /// Where to listen, or whom to ask.
 pub(crate) const AT: &str = "SWITCHBACK_FAULTS_AT";
 pub(crate) const LEDGER: &str = "SWITCHBACK_FAULTS_LEDGER";
+/// To whom a proxy forwards.
+pub(crate) const BEHIND: &str = "SWITCHBACK_FAULTS_BEHIND";
 pub(crate) const INSTANCE: &str = "SWITCHBACK_FAULTS_INSTANCE";
 /// Set for a server that takes frames of up to `LARGE_BYTES_MAX`.
 pub(crate) const LARGE: &str = "SWITCHBACK_FAULTS_LARGE";
@@ -188,6 +190,22 @@ async fn serving() {
             server = server.method(order(name, instance, &log));
         }
     }
+    until_told(server).await;
+}
+
+/// The proxy: it has no method of its own.
+#[test]
+fn proxy() {
+    if is_me("role::proxy") {
+        run_for_ever(async {
+            let behind = Channel::lazy(&std::env::var(BEHIND).unwrap()).unwrap();
+            until_told(Server::new().forward(behind)).await;
+        });
+    }
+}
+
+/// Serves until the parent says so, or is gone.
+async fn until_told(server: Server) {
     let server = server.bind(&std::env::var(AT).unwrap()).await.unwrap();
     let totals = server.totals();
     let health = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -268,13 +286,36 @@ fn order(name: &'static str, instance: u64, log: &Arc<ServerLog>) -> Method {
                 deadline_at_us: started_at_us + u64::try_from(cx.remaining().as_micros()).unwrap(),
             };
             let nonce = log.start(start).map_err(unwritten)?;
+            let mut running = Running { log, nonce, is_finished: false };
             tokio::time::sleep(Duration::from_millis(order.hold_ms)).await;
-            log.finish(nonce, How::Ok, wall_us()).map_err(unwritten)?;
+            running.finish(How::Ok).map_err(unwritten)?;
             let Order { client, seq, .. } = order;
             let (version, attempt) = (cx.version(), cx.attempt());
             Answer::Ok(Receipt { nonce, client, seq, instance, version, attempt })
         }
     })
+}
+
+/// An execution; dropping it unfinished is an end too.
+struct Running {
+    log: Arc<ServerLog>,
+    nonce: u64,
+    is_finished: bool,
+}
+
+impl Running {
+    fn finish(&mut self, how: How) -> std::io::Result<()> {
+        self.is_finished = true;
+        self.log.finish(self.nonce, how, wall_us())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.finish(How::Dropped).expect("the log is open while executions run");
+        }
+    }
 }
 
 fn unwritten(error: std::io::Error) -> Status {
