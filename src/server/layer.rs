@@ -3,7 +3,7 @@
 use tower::{BoxError, Layer, Service};
 
 use crate::server::Server;
-use crate::service::{Handlers, ServerAnswer, ServerRequest, Wrap};
+use crate::service::{Handlers, ServerAnswer, ServerRequest, stack_of};
 
 impl Server {
     /// Puts a layer around all handlers, those of methods installed later and of the fallback
@@ -51,7 +51,7 @@ impl Server {
             + 'static,
         <L::Service as Service<ServerRequest>>::Future: Send,
     {
-        self.router.wraps.push(Wrap::layer(&layer));
+        self.router.wraps.push(stack_of(&layer));
         self
     }
 }

@@ -34,7 +34,7 @@ struct Shared {
 #[derive(Default)]
 struct Control {
     counters: BTreeMap<(Arc<str>, u16), Arc<MethodCounters>>,
-    wraps: Vec<Wrap>,
+    wraps: Vec<Arc<dyn Wrap>>,
     listeners: Vec<Weak<dyn TableListener>>,
 }
 

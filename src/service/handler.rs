@@ -31,13 +31,8 @@ pub(crate) trait Handler: Send + Sync {
 }
 
 /// Puts something around a handler when it is installed.
-#[derive(Clone)]
-pub(crate) struct Wrap(pub(crate) Arc<dyn Fn(Arc<dyn Handler>) -> Arc<dyn Handler> + Send + Sync>);
-
-impl Wrap {
-    pub(crate) fn around(&self, handler: Arc<dyn Handler>) -> Arc<dyn Handler> {
-        (self.0)(handler)
-    }
+pub(crate) trait Wrap: Send + Sync {
+    fn around(&self, handler: Arc<dyn Handler>) -> Arc<dyn Handler>;
 }
 
 /// A request's payload and how to read it.
@@ -254,7 +249,7 @@ where
     }
 }
 
-impl std::fmt::Debug for Wrap {
+impl std::fmt::Debug for dyn Wrap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Wrap")
     }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The payload is decoded in the innermost service, so that a layer that sheds load saves that
-//! too; the price is a copy of it and three allocations a call, for calls that have layers.
+//! too; the price is a copy of it and some allocations a call, for calls that have layers.
 //!
 //! Invariants: what a layer refuses says NOT_PROCESSED only if the handler has not started, and
 //! then it never will, wherever the layer has put it; what was begun and not ended is MAYBE; a
@@ -198,20 +198,34 @@ struct Layered<S> {
     inner: Arc<dyn Handler>,
 }
 
-impl Wrap {
-    /// Puts a stack of layers, made once, around every handler.
-    pub(crate) fn layer<L>(layer: &L) -> Self
-    where
-        L: Layer<Handlers>,
-        L::Service: Service<ServerRequest, Response = ServerAnswer, Error: Into<BoxError>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        <L::Service as Service<ServerRequest>>::Future: Send,
-    {
-        let stack = Arc::new(layer.layer(Handlers(())));
-        Self(Arc::new(move |inner| Arc::new(Layered { stack: Arc::clone(&stack), inner })))
+/// A stack of layers, to be put around handlers.
+struct Stack<S>(Arc<S>);
+
+/// A stack, made once, of which every call uses a clone.
+pub(crate) fn stack_of<L>(layer: &L) -> Arc<dyn Wrap>
+where
+    L: Layer<Handlers>,
+    L::Service: Service<ServerRequest, Response = ServerAnswer, Error: Into<BoxError>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    <L::Service as Service<ServerRequest>>::Future: Send,
+{
+    Arc::new(Stack(Arc::new(layer.layer(Handlers(())))))
+}
+
+impl<S> Wrap for Stack<S>
+where
+    S: Service<ServerRequest, Response = ServerAnswer, Error: Into<BoxError>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+{
+    fn around(&self, inner: Arc<dyn Handler>) -> Arc<dyn Handler> {
+        Arc::new(Layered { stack: Arc::clone(&self.0), inner })
     }
 }
 
@@ -229,7 +243,7 @@ impl Method {
             + 'static,
         <L::Service as Service<ServerRequest>>::Future: Send,
     {
-        self.handler = Wrap::layer(&layer).around(self.handler);
+        self.handler = stack_of(&layer).around(self.handler);
         self
     }
 }

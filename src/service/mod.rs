@@ -47,8 +47,8 @@ pub use stub::Stub;
 pub(crate) use counters::{MethodCounters, Tally};
 pub(crate) use cx::{CallScope, push_metadata};
 pub(crate) use dispatch::TableListener;
-#[cfg(feature = "tower")]
-pub(crate) use handler::Wrap;
 pub(crate) use handler::{Handler, Incoming, Outcome, Reply, Respond, append_status};
+#[cfg(feature = "tower")]
+pub(crate) use layers::stack_of;
 pub(crate) use routes::{Entry, Lookup, Routes};
 pub(crate) use stub::StubVersion;

@@ -17,7 +17,7 @@ pub struct Router {
     pub(crate) codecs: Vec<Codec>,
     pub(crate) fallback: Option<Method>,
     /// Around every handler, innermost first.
-    pub(crate) wraps: Vec<Wrap>,
+    pub(crate) wraps: Vec<Arc<dyn Wrap>>,
 }
 
 impl Router {

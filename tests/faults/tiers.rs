@@ -1,5 +1,5 @@
-//! F1 in two tiers: a proxy and the server behind it are killed in turn, a hundred times, with calls
-//! under way.
+//! F1 in two tiers: a proxy and the server behind it are killed in turn, a hundred times, with
+//! calls under way.
 //!
 //! ```text
 //!   16 callers --> proxy, a child --> server, a child with a ledger
