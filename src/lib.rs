@@ -22,6 +22,7 @@
 //! | write a service | [`service`](macro@service) and [`Schema`](derive@Schema), or [`Method`] |
 //! | serve it | [`Server`], [`server`] |
 //! | call it | [`Channel`], [`Call`], [`client`] |
+//! | call or serve bytes | [`Channel::call_raw`], [`Server::fallback`], [`Server::forward`] |
 //! | change a running server | [`Dispatch`] |
 //! | understand a failure | [`CallError`], [`Status`], [`Error`] |
 //! | frame a stream yourself | [`transport::FrameCodec`], [`wire`] |

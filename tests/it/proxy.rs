@@ -185,6 +185,22 @@ async fn ca_18_what_is_not_answered_behind_is_told_truly() {
     }
 }
 
+/// CA-18, CA-11: a proxy whose own calls have no room is overloaded for its clients. Shown with room
+/// for one call and one that waits, to a server that does not answer.
+#[tokio::test]
+async fn ca_18_a_want_of_room_behind_is_overload() {
+    let mut config = switchback::ClientConfig::default();
+    (config.in_flight_calls_max, config.queued_calls_max) = (1, 1);
+    let (channel, mut behind) = raw_server(Channel::builder().config(config));
+    behind.greet_client_of(&channel).await;
+    let (mut front, _, _front) = mem_raw(Server::new().forward(channel)).await;
+    for call in [1, 3, 5] {
+        front.ask(Ask::new(call, ECHO)).await;
+    }
+    let reply = front.reply().await;
+    assert_eq!((reply.call, reply.status, reply.disposition), (5, Code::OVERLOADED, NOT));
+}
+
 /// CA-12: a CANCEL runs through a proxy, and a deadline ends both calls. Shown by the handler
 /// behind, which is dropped at its await, on the paused clock.
 #[tokio::test(start_paused = true)]
