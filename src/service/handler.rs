@@ -13,9 +13,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::service::RawResponse;
 use crate::service::Status;
 use crate::service::{CallError, Codec, Cx, DecodeError, DecodeLimits, EncodeError, Payload};
-use crate::service::RawResponse;
 use crate::util::try_grow;
 use crate::wire::{BODY_CRC_BYTES, CallId, Code, Disposition, FrameStart};
 use crate::wire::{begin_response, finish_frame, seal_frame};

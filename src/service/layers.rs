@@ -26,8 +26,9 @@ use tower::timeout::error::Elapsed;
 use tower::{BoxError, Layer, Service};
 
 use crate::service::handler::{Handler, Incoming, Outcome, Reply, Respond, Wrap};
+use crate::service::raw::request_of;
 use crate::service::{Codec, Cx, DecodeLimits, Method, Status};
-use crate::util::{Scope, with_scope};
+use crate::util::{Scope, try_grow, with_scope};
 use crate::wire::{Code, Disposition, HEAD_BYTES, seal_frame};
 
 /// A request on its way through layers to its handler.
@@ -262,7 +263,7 @@ where
         let hold = Hold(Arc::clone(&progress));
         let request = ServerRequest {
             cx,
-            payload: Bytes::copy_from_slice(incoming.payload),
+            payload: request_of(incoming.payload)?,
             codec: incoming.codec.clone(),
             limits: *incoming.limits,
             handler: Arc::clone(&self.inner),
@@ -318,6 +319,9 @@ impl ServerAnswer {
             let message = format!("the answer's body of {bytes} bytes is over the limit of {max}");
             let status = Status::new(Code::TOO_LARGE, message);
             return Err(status.with_excess(bytes as u64, max.into()));
+        }
+        if let Err(error) = try_grow(reply.out, self.frame.len()) {
+            return Err(Status::new(Code::INTERNAL, format!("the answer: {error}")));
         }
         seal_frame(&mut self.frame, reply.call); // Whatever layers do: an answer to this call.
         reply.out.extend_from_slice(&self.frame);

@@ -16,7 +16,8 @@ use bytes::Bytes;
 
 use crate::service::handler::{Handler, Incoming, Outcome, Reply, Respond};
 use crate::service::{Cx, Metadata, Status};
-use crate::wire::MethodId;
+use crate::util::{OutOfMemory, try_grow};
+use crate::wire::{Code, MethodId};
 
 /// A request whose payload is bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,17 +77,20 @@ impl RawRequest {
     }
 
     /// The request that a server has read.
-    pub(crate) fn of_call(cx: &Cx, payload: &[u8]) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// A refusal: there is no memory for it.
+    pub(crate) fn of_call(cx: &Cx, payload: &[u8]) -> Result<Self, Status> {
+        Ok(Self {
             method: cx.method,
             version: cx.version,
             codec: cx.codec,
             fingerprint: cx.fingerprint,
-            payload: Bytes::copy_from_slice(payload),
+            payload: request_of(payload)?,
             metadata: cx.metadata.clone(),
             idempotent: false,
             timeout: Some(cx.remaining()),
-        }
+        })
     }
 }
 
@@ -110,6 +114,21 @@ impl std::fmt::Debug for Forward {
     }
 }
 
+/// A payload of its own.
+pub(crate) fn copied(payload: &[u8]) -> Result<Bytes, OutOfMemory> {
+    let mut copy = Vec::new();
+    try_grow(&mut copy, payload.len())?;
+    copy.extend_from_slice(payload);
+    Ok(copy.into())
+}
+
+/// The payload of a request that goes on without the buffer it was read into; a refusal if there
+/// is no memory for it (CA-11).
+pub(crate) fn request_of(payload: &[u8]) -> Result<Bytes, Status> {
+    copied(payload)
+        .map_err(|error| Status::refused(Code::OVERLOADED, format!("the request: {error}")))
+}
+
 /// A fallback made of a function.
 pub(crate) struct RawHandler<F>(Arc<F>);
 
@@ -125,7 +144,7 @@ where
     Fut: Future<Output = Result<RawResponse, Status>> + Send + 'static,
 {
     fn start(&self, cx: Cx, incoming: Incoming<'_>) -> Result<Pin<Box<dyn Respond>>, Status> {
-        let request = RawRequest::of_call(&cx, incoming.payload);
+        let request = RawRequest::of_call(&cx, incoming.payload)?;
         let (codec, handler) = (cx.codec, Arc::clone(&self.0));
         // The function is called with the first poll, as that of a typed handler.
         let future = async move { handler(cx, request).await };

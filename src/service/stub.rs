@@ -7,10 +7,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use crate::service::raw::copied;
 use crate::service::{CallError, Codec, DecodeLimits, Fingerprint, Metadata, Payload};
 use crate::service::{RawRequest, RawResponse, Status};
+use crate::util::try_grow;
 use crate::wire::{Code, MethodId, Response};
 
 /// One method as a client calls it: requests `Q`, responses `R`, errors `E`.
@@ -112,13 +112,19 @@ impl Stub<RawRequest, RawResponse, Infallible> {
         };
         let fingerprint = Fingerprint::from(u64::from(request.fingerprint)); // Folds to itself.
         let encode = |request: &RawRequest, _: &Codec, out: &mut Vec<u8>| {
+            try_grow(out, request.payload.len()).map_err(|error| {
+                Status::refused(Code::ENCODE, format!("the request does not encode: {error}"))
+            })?;
             out.extend_from_slice(&request.payload);
             Ok(())
         };
         stub.push(request.version, fingerprint, encode, |found, _, _| {
+            let payload = copied(found.payload).map_err(|error| {
+                CallError::Rpc(Status::new(Code::BAD_RESPONSE, format!("the response: {error}")))
+            })?;
             Ok(RawResponse {
                 codec: found.codec,
-                payload: Bytes::copy_from_slice(found.payload),
+                payload,
                 metadata: Metadata::from_ext(found.ext),
                 is_app_error: found.status == Code::APP,
             })

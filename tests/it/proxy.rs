@@ -185,8 +185,8 @@ async fn ca_18_what_is_not_answered_behind_is_told_truly() {
     }
 }
 
-/// CA-18, CA-11: a proxy whose own calls have no room is overloaded for its clients. Shown with room
-/// for one call and one that waits, to a server that does not answer.
+/// CA-18, CA-11: a proxy whose own calls have no room is overloaded for its clients. Shown with
+/// room for one call and one that waits, to a server that does not answer.
 #[tokio::test]
 async fn ca_18_a_want_of_room_behind_is_overload() {
     let mut config = switchback::ClientConfig::default();
