@@ -23,6 +23,7 @@
 //! | serve it | [`Server`], [`server`] |
 //! | call it | [`Channel`], [`Call`], [`client`] |
 //! | change a running server | [`Dispatch`] |
+//! | see what is going on | [`observe`], [`Server::metrics`](server::BoundServer::metrics) |
 //! | understand a failure | [`CallError`], [`Status`], [`Error`] |
 //! | frame a stream yourself | [`transport::FrameCodec`], [`wire`] |
 //! | drive a connection without sockets | [`proto`] |
@@ -37,6 +38,7 @@ extern crate self as switchback;
 pub mod client;
 pub mod driver;
 pub mod error;
+pub mod observe;
 pub mod policy;
 pub mod proto;
 pub mod server;

@@ -20,7 +20,7 @@ use crate::driver::{Chosen, ClientDriver, Start, with_reply};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Decision, FailedAttempt};
 use crate::proto::{CallOutcome, Ticket};
-use crate::service::{Answer, CallError, Status, Stub, StubVersion};
+use crate::service::{Answer, CallEnd, CallError, Status, Stub, StubVersion};
 use crate::util::current_scope;
 use crate::wire::{CallId, CloseReason, Code, Disposition, FrameTooLarge, RequestFields, Response};
 use crate::wire::{EXT_BYTES_MAX, METADATA_ENTRIES_MAX, TIMEOUT_MS_MAX, begin_request};
@@ -42,7 +42,11 @@ pub struct Call<Q: 'static, R: 'static, E: 'static> {
     metadata: Vec<u8>,
     metadata_error: Option<Status>,
     state: State,
+    /// Of the first poll.
+    begun_at: Option<Instant>,
     deadline: Option<Instant>,
+    /// When the connection that gave the answer had read it.
+    heard_at: Option<Instant>,
     /// Only for a call that must wait before it is sent: the connection's sweep serves the rest.
     timer: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     driver: Option<ClientDriver>,
@@ -83,7 +87,9 @@ impl<Q, R, E> Call<Q, R, E> {
             metadata: Vec::new(),
             metadata_error: None,
             state: State::Connecting(Wait::new(wait_for_ready)),
+            begun_at: None,
             deadline: None,
+            heard_at: None,
             timer: None,
             driver: None,
             version: 0,
@@ -308,10 +314,11 @@ impl<Q, R, E> Call<Q, R, E> {
     ) -> Poll<Option<Result<R, CallError<E>>>> {
         with_reply(|reply| {
             let Some(driver) = &self.driver else { return Poll::Ready(None) };
-            let outcome = std::task::ready!(driver.poll_outcome(id, cx, reply));
+            let (outcome, heard_at) = std::task::ready!(driver.poll_outcome(id, cx, reply));
             let name = &self.stub.name;
             let status = match outcome {
                 CallOutcome::Answered { status, disposition, codec, ext_len } => {
+                    self.heard_at = Some(heard_at);
                     let (ext, payload) = reply.split_at(ext_len);
                     let answer = Response { call: id, status, disposition, codec, ext, payload };
                     return Poll::Ready(self.handle_answer(&answer));
@@ -368,6 +375,7 @@ impl<Q, R, E> Call<Q, R, E> {
         let left = |known: &StubVersion<Q, R, E>| status.versions().contains(&known.version);
         let Some(at) = self.stub.versions.iter().position(left) else { return false };
         self.was_resent = true;
+        self.heard_at = None;
         self.version = at;
         self.state = State::Starting(None);
         true
@@ -397,6 +405,8 @@ impl<Q, R, E> Call<Q, R, E> {
                 tracing::debug!(method = %self.stub.name, %status, ?after, attempt, "tried again");
                 self.attempt = attempt;
                 self.replays += u32::from(is_free);
+                self.stub.counters(self.version).count_retry(is_free);
+                self.heard_at = None;
                 if status.disposition() == Disposition::Maybe {
                     self.unknown = Some(status);
                 }
@@ -456,6 +466,7 @@ impl<Q, R, E> Call<Q, R, E> {
         let timeout = timeout.min(Duration::from_millis(TIMEOUT_MS_MAX.into()));
         let now = self.connector.runtime.now();
         self.connector.count_call(now);
+        self.begun_at = Some(now);
         let (own, scope) = (now + timeout, current_scope());
         self.is_nested_retry = scope.is_some_and(|scope| scope.is_retry);
         let deadline = scope.map_or(own, |scope| own.min(scope.deadline));
@@ -479,11 +490,26 @@ impl<Q, R, E> Future for Call<Q, R, E> {
         let result = std::task::ready!(this.poll_call(cx));
         this.give_up();
         this.request = None;
-        Poll::Ready(this.of_all_attempts(result))
+        let result = this.of_all_attempts(result);
+        this.count(match &result {
+            Ok(_) => CallEnd::Ok,
+            Err(CallError::App(_)) => CallEnd::App,
+            Err(CallError::Rpc(status)) => CallEnd::Failed(status.code()),
+        });
+        Poll::Ready(result)
     }
 }
 
 impl<Q, R, E> Call<Q, R, E> {
+    /// Counts the call once, with its time: up to the answer's arrival, without another reading of
+    /// the clock, if there was an answer.
+    fn count(&mut self, end: CallEnd) {
+        let Some(begun_at) = self.begun_at.take() else { return };
+        let ended_at = self.heard_at.unwrap_or_else(|| self.connector.runtime.clock.now());
+        let took = ended_at.saturating_duration_since(begun_at);
+        self.stub.counters(self.version).record(end, took);
+    }
+
     /// Leaves wherever it waits, and takes the call back if it was sent.
     fn give_up(&mut self) {
         let state = std::mem::replace(&mut self.state, State::Done);
@@ -500,6 +526,7 @@ impl<Q, R, E> Call<Q, R, E> {
 impl<Q, R, E> Drop for Call<Q, R, E> {
     fn drop(&mut self) {
         self.give_up();
+        self.count(CallEnd::Cancelled);
     }
 }
 

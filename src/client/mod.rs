@@ -4,7 +4,9 @@ mod call;
 mod channel;
 mod config;
 mod connector;
+mod metrics;
 
 pub use call::Call;
 pub use channel::{Channel, ChannelBuilder};
 pub use config::ClientConfig;
+pub use metrics::ClientMetrics;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use crate::driver::{ConnectionHandle, Runtime, ServerSettings, ServerTotals, serve_stream};
 use crate::error::{Error, ErrorKind};
-use crate::server::ServerConfig;
 use crate::server::accept_errors::Backoff;
 use crate::server::connections::{Connections, ListenerHandle, Refusal};
 use crate::server::serving::Parts;
 use crate::server::watchdog::Watchdog;
+use crate::server::{ServerConfig, ServerMetrics};
 use crate::service::{Dispatch, MethodStats};
 use crate::transport::{Accept, Address, Stream};
 use crate::util::LogLimit;
@@ -78,6 +78,17 @@ impl BoundServer {
     #[must_use]
     pub fn listener(&self) -> ListenerHandle {
         ListenerHandle(Arc::clone(&self.connections))
+    }
+
+    /// Everything that this server counts, for [`prometheus`](crate::observe::prometheus) or
+    /// another place; see `docs/metrics.md`.
+    #[must_use]
+    pub fn metrics(&self) -> ServerMetrics {
+        ServerMetrics {
+            dispatch: self.dispatch.clone(),
+            totals: self.totals(),
+            connections: Arc::clone(&self.connections),
+        }
     }
 
     /// Serves until `shutdown` is ready, then drains: nothing is accepted any more, clients are

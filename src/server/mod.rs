@@ -4,10 +4,12 @@ mod accept_errors;
 mod config;
 mod connections;
 mod listener;
+mod metrics;
 mod serving;
 mod watchdog;
 
 pub use config::ServerConfig;
 pub use connections::{ListenerHandle, ListenerStats};
 pub use listener::{BoundServer, Drained};
+pub use metrics::ServerMetrics;
 pub use serving::Server;

@@ -4,9 +4,10 @@
 //! (RT-6); each owns functions for its own frozen types. A stub is made once per method and shared.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::service::calls::{CallCounters, counters_of};
 use crate::service::{CallError, Codec, DecodeLimits, Fingerprint, Payload, Status};
 use crate::wire::{Code, MethodId};
 
@@ -26,6 +27,8 @@ pub(crate) struct StubVersion<Q, R, E> {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) encode: Encode<Q>,
     pub(crate) decode: Decode<R, E>,
+    /// Looked up with the first call.
+    counters: OnceLock<Arc<CallCounters>>,
 }
 
 /// Appends the request in one version's types.
@@ -148,6 +151,12 @@ impl<Q, R, E> Stub<Q, R, E> {
         &self.name
     }
 
+    /// What is counted of the calls in one of the versions.
+    pub(crate) fn counters(&self, at: usize) -> &CallCounters {
+        let known = &self.versions[at];
+        known.counters.get_or_init(|| counters_of(&self.name, known.version))
+    }
+
     fn push(
         &mut self,
         version: u16,
@@ -156,7 +165,8 @@ impl<Q, R, E> Stub<Q, R, E> {
         decode: fn(Answer<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
     ) {
         let (encode, decode) = (Encode(encode), Decode(decode));
-        self.versions.push(StubVersion { version, fingerprint, encode, decode });
+        let counters = OnceLock::new();
+        self.versions.push(StubVersion { version, fingerprint, encode, decode, counters });
         self.versions.sort_by_key(|known| std::cmp::Reverse(known.version));
     }
 }

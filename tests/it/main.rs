@@ -24,6 +24,7 @@ mod listener;
 mod live;
 mod metastable;
 mod next_version;
+mod observe;
 mod panics;
 mod patience;
 mod policy;
