@@ -23,7 +23,7 @@
 //! | serve it | [`Server`], [`server`] |
 //! | call it | [`Channel`], [`Call`], [`client`] |
 //! | change a running server | [`Dispatch`] |
-//! | see what is going on | [`observe`], [`Server::metrics`](server::BoundServer::metrics) |
+//! | see what is going on | [`observe`], [`ServerMetrics`](server::ServerMetrics), `builtin` |
 //! | understand a failure | [`CallError`], [`Status`], [`Error`] |
 //! | frame a stream yourself | [`transport::FrameCodec`], [`wire`] |
 //! | drive a connection without sockets | [`proto`] |
@@ -35,6 +35,8 @@
 // The macros name the crate by its name; so do its own tests.
 extern crate self as switchback;
 
+#[cfg(feature = "macros")]
+pub mod builtin;
 pub mod client;
 pub mod driver;
 pub mod error;

@@ -30,7 +30,7 @@ use crate::reader::{
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["wire", "util"]),
     (1, &["proto", "policy", "balance", "service", "observe"]),
-    (2, &["transport", "error"]),
+    (2, &["transport", "error", "builtin"]),
     (3, &["driver", "discovery"]),
     (4, &["client", "server"]),
     (5, &["rollout", "config"]),

@@ -3,9 +3,9 @@
 //! Pulled, not pushed: the program calls [`Facade::export`] as often as its exporter is read, from
 //! a task of its own or before a scrape. That keeps calls free of it.
 //!
-//! Invariant: histograms are handed over as what came since the last export, each bucket as so many
-//! samples of its upper bound, since that crate takes samples and no buckets; so one program has one
-//! `Facade`, and what it shows of durations is at most a third too long.
+//! Invariant: histograms are handed over as what came since the last export, each bucket as so
+//! many samples of its upper bound, since that crate takes samples and no buckets; so one program
+//! has one `Facade`, and what it shows of durations is at most a third too long.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,8 @@ use crate::util::Distribution;
 /// let server = Server::new().bind("tcp://127.0.0.1:0").await?;
 /// let metrics = server.metrics();
 /// tokio::spawn(async move {
-///     let (mut facade, mut every) = (Facade::new(), tokio::time::interval(std::time::Duration::from_secs(10)));
+///     let mut facade = Facade::new();
+///     let mut every = tokio::time::interval(std::time::Duration::from_secs(10));
 ///     loop {
 ///         every.tick().await;
 ///         facade.export(&[&metrics, &ClientMetrics]);

@@ -89,7 +89,8 @@ metrics! {
         "Errors of accept.";
     SERVER_CLOSED = "switchback_server_connections_closed_total", Counter, ["reason"],
         "Connections that ended, by the reason that was given or received; lost: without a word.";
-    CLIENT_CALLS = "switchback_client_calls_total", Counter, ["method", "version", "outcome", "code"],
+    CLIENT_CALLS =
+        "switchback_client_calls_total", Counter, ["method", "version", "outcome", "code"],
         "Calls that ended, as their callers saw it, over all channels of the process. outcome: ok, \
          app_error, failed (code: the status), cancelled (the future was dropped). Attempts are \
          these, retries and replays together.";
@@ -98,6 +99,6 @@ metrics! {
     CLIENT_REPLAYS = "switchback_client_replays_total", Counter, ["method", "version"],
         "Attempts in the place of one that the server had not read.";
     CLIENT_CALL_SECONDS = "switchback_client_call_seconds", Histogram, ["method", "version"],
-        "From a call's first poll to its answer's arrival, or to its end without one; rests between \
-         attempts included.";
+        "From a call's first poll to its answer's arrival, or to its end without one; rests \
+         between attempts included.";
 }

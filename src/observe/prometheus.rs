@@ -127,9 +127,8 @@ mod tests {
         assert_eq!(lines.len(), 2 + 30 + 3 + 1, "{text}");
         assert_eq!(lines[0], "# TYPE switchback_server_call_seconds histogram");
         let of = |le: &str, n| {
-            format!(
-                "switchback_server_call_seconds_bucket{{method=\"s/m\",version=\"2\",le=\"{le}\"}} {n}"
-            )
+            let labels = format!("{{method=\"s/m\",version=\"2\",le=\"{le}\"}}");
+            format!("switchback_server_call_seconds_bucket{labels} {n}")
         };
         assert_eq!(lines[1], of("0.000001", 0));
         assert_eq!(lines[2], of("0.000002", 2));

@@ -27,6 +27,8 @@ pub struct BoundServer {
     config: ServerConfig,
     runtime: Runtime,
     connections: Arc<Connections>,
+    #[cfg(feature = "macros")]
+    health: Option<crate::builtin::Health>,
 }
 
 /// How a drain ended.
@@ -39,9 +41,17 @@ pub struct Drained {
 
 impl BoundServer {
     pub(crate) fn new(acceptor: Box<dyn Accept>, parts: Parts) -> Self {
-        let Parts { dispatch, settings, config, runtime } = parts;
-        let connections = Arc::new(Connections::default());
-        Self { acceptor, dispatch, settings, config, runtime, connections }
+        let Parts { dispatch, settings, config, runtime, connections, .. } = parts;
+        Self {
+            acceptor,
+            dispatch,
+            settings,
+            config,
+            runtime,
+            connections,
+            #[cfg(feature = "macros")]
+            health: parts.health,
+        }
     }
 
     /// The address that was bound, with the port the system chose.
@@ -111,6 +121,10 @@ impl BoundServer {
                 Poll::Pending => accepting.as_mut().poll(cx).map(|never| match never {}),
             })
             .await;
+        }
+        #[cfg(feature = "macros")]
+        if let Some(health) = &self.health {
+            health.set_unfit(crate::builtin::Unfit::Draining);
         }
         self.accept_waiting().await;
         let Self { acceptor, connections, config, runtime, .. } = self;

@@ -1,6 +1,8 @@
 //! Serving: many services on one port, until told to stop.
 
 mod accept_errors;
+#[cfg(feature = "macros")]
+mod builtin;
 mod config;
 mod connections;
 mod listener;

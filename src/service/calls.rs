@@ -120,18 +120,27 @@ impl CallCounters {
 /// that were never called are left out.
 #[must_use]
 pub fn call_stats() -> Vec<CallStats> {
-    let called = CALLED.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let called = CALLED.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
     called.iter().map(|((name, version), counters)| counters.stats(name, *version)).collect()
 }
 
 /// The counters of a (method, version), which all stubs of it share.
 pub(crate) fn counters_of(name: &Arc<str>, version: u16) -> Arc<CallCounters> {
-    let mut called = CALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (Arc::clone(name), version);
-    if called.len() >= CALLED_MAX && !called.contains_key(&key) {
-        return Arc::clone(called.entry((OTHER.into(), 0)).or_default());
+    CALLED.lock().unwrap_or_else(PoisonError::into_inner).get(name, version)
+}
+
+/// By method and version; never shrinks.
+#[derive(Debug)]
+struct Called(BTreeMap<(Arc<str>, u16), Arc<CallCounters>>);
+
+impl Called {
+    fn get(&mut self, name: &Arc<str>, version: u16) -> Arc<CallCounters> {
+        let mut key = (Arc::clone(name), version);
+        if self.0.len() >= CALLED_MAX && !self.0.contains_key(&key) {
+            key = (OTHER.into(), 0);
+        }
+        Arc::clone(self.0.entry(key).or_default())
     }
-    Arc::clone(called.entry(key).or_default())
 }
 
 /// This thread's shard: threads take the next one in turn.
@@ -147,12 +156,32 @@ fn shard() -> usize {
 }
 
 static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
-/// By method and version; never shrinks. Not by channel: who wants to know the server that a call
-/// went to asks that server.
-static CALLED: Mutex<BTreeMap<(Arc<str>, u16), Arc<CallCounters>>> = Mutex::new(BTreeMap::new());
+/// Not by channel: who wants to know the server that a call went to asks that server.
+static CALLED: Mutex<Called> = Mutex::new(Called(BTreeMap::new()));
 /// A client's methods are those that its program was written with; a program that makes up names
 /// has the rest counted as one.
 const CALLED_MAX: usize = 4_096;
 const OTHER: &str = "other";
 /// 656 bytes each, for each version that is called, once a thread of that shard calls it.
 const SHARDS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stubs of one method share its counters, and however many methods a program makes up, there
+    /// is one entry more than the limit at most.
+    #[test]
+    fn what_is_called_is_bounded() {
+        let mut called = Called(BTreeMap::new());
+        let name = |n: usize| format!("it.Many/{n}").into();
+        for n in 0..CALLED_MAX + 100 {
+            called.get(&name(n), 1).record(CallEnd::Ok, Duration::ZERO);
+        }
+        called.get(&name(7), 1).record(CallEnd::Ok, Duration::ZERO);
+
+        assert_eq!(called.0.len(), CALLED_MAX + 1);
+        let ok = |key: (Arc<str>, u16)| called.0[&key].stats(&key.0, key.1).ok;
+        assert_eq!((ok((name(7), 1)), ok((OTHER.into(), 0))), (2, 100));
+    }
+}

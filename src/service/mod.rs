@@ -44,6 +44,10 @@ pub(crate) use calls::CallEnd;
 pub(crate) use counters::{MethodCounters, Tally};
 pub(crate) use cx::CallScope;
 pub(crate) use dispatch::TableListener;
+#[cfg(feature = "macros")]
+pub(crate) use dispatch::WeakDispatch;
 pub(crate) use handler::{Incoming, Outcome, Reply, Respond, append_status};
+#[cfg(feature = "macros")]
+pub(crate) use routes::RoutedMethod;
 pub(crate) use routes::{Entry, Lookup, Routes};
 pub(crate) use stub::{Answer, StubVersion};

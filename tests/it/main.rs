@@ -9,6 +9,7 @@
 mod ledger;
 
 mod bad_input;
+mod builtin;
 mod cancel;
 mod cancel_safety;
 mod conversation;

@@ -205,14 +205,13 @@ async fn unknown_methods_make_no_series() {
     assert_eq!(raw.reply().await.status, Code::UNKNOWN_METHOD);
     let before = Seen::of(&metrics);
 
+    let version = |n: u32| u16::try_from(1 + n % 60_000).unwrap();
     for group in 0..(UNKNOWN - 1).div_ceil(GROUP) {
         let mut bytes = Vec::new();
         let ids = (1..UNKNOWN).skip((group * GROUP) as usize).take(GROUP as usize);
         for n in ids.clone() {
             let name = format!("it.None/{n}");
-            bytes.extend(
-                Ask { version: 1 + n as u16 % 60_000, ..Ask::new(1 + 2 * n, &name) }.to_bytes(),
-            );
+            bytes.extend(Ask { version: version(n), ..Ask::new(1 + 2 * n, &name) }.to_bytes());
         }
         raw.write(&bytes).await;
         for _ in ids {
