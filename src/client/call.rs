@@ -45,6 +45,9 @@ pub struct Call<Q: 'static, R: 'static, E: 'static> {
     /// Of the first poll.
     begun_at: Option<Instant>,
     deadline: Option<Instant>,
+    /// The time that is left, as long as the first poll lasts: a call that is sent at once need
+    /// not read the clock again.
+    left: Option<Duration>,
     /// When the connection that gave the answer had read it.
     heard_at: Option<Instant>,
     /// Only for a call that must wait before it is sent: the connection's sweep serves the rest.
@@ -89,6 +92,7 @@ impl<Q, R, E> Call<Q, R, E> {
             state: State::Connecting(Wait::new(wait_for_ready)),
             begun_at: None,
             deadline: None,
+            left: None,
             heard_at: None,
             timer: None,
             driver: None,
@@ -280,13 +284,17 @@ impl<Q, R, E> Call<Q, R, E> {
             let status = Status::refused(Code::UNSUPPORTED_CODEC, message);
             return Err(status.with_codecs(codecs)); // CA-6
         }
-        let remaining = deadline.saturating_duration_since(connector.runtime.clock.now());
+        let remaining = self
+            .left
+            .unwrap_or_else(|| deadline.saturating_duration_since(connector.runtime.clock.now()));
         if remaining.is_zero() {
             let message = format!("{}: the time was over before it was sent", self.stub.name);
             return Err(Status::refused(Code::DEADLINE_EXCEEDED, message));
         }
-        // Rounded up: less than a millisecond is not nothing (CA-4).
-        let timeout_ms = u32::try_from(remaining.as_nanos().div_ceil(1_000_000));
+        // Rounded up: less than a millisecond is not nothing (CA-4). A timeout is bounded, so its
+        // seconds fit (`deadline`).
+        let ms = remaining.subsec_nanos().div_ceil(1_000_000);
+        let timeout_ms = u32::try_from(remaining.as_secs() * 1_000 + u64::from(ms));
         let fields = RequestFields {
             method: self.stub.id,
             version: known.version,
@@ -460,6 +468,7 @@ impl<Q, R, E> Call<Q, R, E> {
 
     fn deadline(&mut self) -> Instant {
         if let Some(deadline) = self.deadline {
+            self.left = None;
             return deadline;
         }
         let timeout = self.timeout.unwrap_or(self.connector.config.call_timeout);
@@ -470,6 +479,7 @@ impl<Q, R, E> Call<Q, R, E> {
         let (own, scope) = (now + timeout, current_scope());
         self.is_nested_retry = scope.is_some_and(|scope| scope.is_retry);
         let deadline = scope.map_or(own, |scope| own.min(scope.deadline));
+        self.left = Some(timeout).filter(|_| deadline == own);
         self.deadline = Some(deadline);
         deadline
     }
