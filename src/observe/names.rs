@@ -73,6 +73,10 @@ metrics! {
         "Of those: refused because a limit of calls or bytes was reached.";
     SERVER_PANICS = "switchback_server_panics_total", Counter, [],
         "Handlers that panicked.";
+    SERVER_STALLS = "switchback_server_stalls_total", Counter, [],
+        "Times that handlers held a thread of the runtime for 20 ms and more.";
+    SERVER_STALL_MS = "switchback_server_stall_milliseconds_total", Counter, [],
+        "How long they did in all, to 20 ms each.";
     SERVER_CALLS_PENDING = "switchback_server_calls_pending", Gauge, [],
         "Calls in flight beyond their first turn.";
     SERVER_BYTES_PENDING = "switchback_server_pending_bytes", Gauge, [],

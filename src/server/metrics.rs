@@ -34,6 +34,8 @@ impl Source for ServerMetrics {
         counter(observe::SERVER_CLOSED, &["lost"], load.lost);
         counter(observe::SERVER_OVERLOADS, &[], load.overloads);
         counter(observe::SERVER_PANICS, &[], load.panics);
+        counter(observe::SERVER_STALLS, &[], load.stalls);
+        counter(observe::SERVER_STALL_MS, &[], load.executor_stall_ms);
         recorder.record(&Sample::gauge(observe::SERVER_CALLS_PENDING, &[], load.calls as u64));
         recorder.record(&Sample::gauge(observe::SERVER_BYTES_PENDING, &[], load.bytes as u64));
         report_listener(recorder, &ListenerHandle(Arc::clone(&self.connections)).stats());
