@@ -24,6 +24,7 @@
 //! | call it | [`Channel`], [`Call`], [`client`] |
 //! | call or serve bytes | [`Channel::call_raw`], [`Server::fallback`], [`Server::forward`] |
 //! | change a running server | [`Dispatch`] |
+//! | see what is going on | [`observe`], [`ServerMetrics`](server::ServerMetrics), `builtin` |
 //! | understand a failure | [`CallError`], [`Status`], [`Error`] |
 //! | frame a stream yourself | [`transport::FrameCodec`], [`wire`] |
 //! | drive a connection without sockets | [`proto`] |
@@ -35,9 +36,12 @@
 // The macros name the crate by its name; so do its own tests.
 extern crate self as switchback;
 
+#[cfg(feature = "macros")]
+pub mod builtin;
 pub mod client;
 pub mod driver;
 pub mod error;
+pub mod observe;
 pub mod policy;
 pub mod proto;
 pub mod server;

@@ -30,7 +30,7 @@ use crate::reader::{
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["wire", "util"]),
     (1, &["proto", "policy", "balance", "service", "observe"]),
-    (2, &["transport", "error"]),
+    (2, &["transport", "error", "builtin"]),
     (3, &["driver", "discovery"]),
     (4, &["client", "server"]),
     (5, &["rollout", "config"]),
@@ -130,6 +130,15 @@ fn every_dependency_has_a_reason() {
     let mut findings = dependencies("Cargo.toml", &read("Cargo.toml"));
     findings.extend(dependencies("macros/Cargo.toml", &read("macros/Cargo.toml")));
     report(findings);
+}
+
+#[test]
+fn every_metric_is_documented() {
+    report(metrics(
+        "src/observe/names.rs",
+        &read("src/observe/names.rs"),
+        &read("docs/metrics.md"),
+    ));
 }
 
 /// Rule: imports go down, `super::` is for tests, nobody but the crate root knows `__private`.
@@ -434,6 +443,25 @@ fn dependencies(path: &str, manifest: &str) -> Vec<String> {
     findings
 }
 
+/// Rule: every metric of the table has a row on its page, and every row is a metric.
+fn metrics(path: &str, table: &str, page: &str) -> Vec<String> {
+    let is_name = |text: &&str| {
+        text.starts_with("switchback_") && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+    };
+    let names: BTreeSet<&str> = table.split('"').filter(is_name).collect();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let rows: BTreeSet<&str> = rows.collect();
+    let missing = names.difference(&rows);
+    let mut findings: Vec<String> =
+        missing.map(|name| format!("{path}: `{name}` has no row in docs/metrics.md")).collect();
+    let stray = rows.difference(&names);
+    findings.extend(stray.map(|name| format!("docs/metrics.md: `{name}` is not in {path}")));
+    if names.is_empty() {
+        findings.push(format!("{path}: names no metric"));
+    }
+    findings
+}
+
 fn floor_of(module: &str) -> Option<u8> {
     FLOORS.iter().find(|(_, modules)| modules.contains(&module)).map(|(floor, _)| *floor)
 }
@@ -706,6 +734,17 @@ mod tests {
         assert_eq!(findings.len(), 2, "{findings:#?}");
         assert!(findings[0].starts_with("Cargo.toml:7: feature `b`: say above it"));
         assert!(findings[1].starts_with("Cargo.toml:7: feature `b` has no row"));
+    }
+
+    #[test]
+    fn metrics_bite() {
+        let table = "A = \"switchback_a_total\", Counter;\nB = \"switchback_b\", Gauge;";
+        let page = "| metric |\n| `switchback_a_total` | counter |\n| `switchback_c` | gauge |\n";
+        let findings = metrics("names.rs", table, page);
+        assert_eq!(findings.len(), 2, "{findings:#?}");
+        assert!(findings[0].starts_with("names.rs: `switchback_b` has no row"));
+        assert!(findings[1].starts_with("docs/metrics.md: `switchback_c` is not"));
+        assert_eq!(metrics("names.rs", "", "").len(), 1);
     }
 
     #[test]

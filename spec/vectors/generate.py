@@ -194,6 +194,7 @@ def check_tables(doc):
 def names():
     listed = ["bank.Ledger/transfer", "bank.Ledger/balance", "bank.Ledger/watch", "a/b",
               "switchback.Health/check", "é.Ü/ß", "123456789"]
+    listed += [name for name in BUILTIN if name not in listed]
     return [{"name": name, "method": wire.method_id(name)} for name in listed]
 
 
@@ -214,6 +215,27 @@ def slow_crc32(data):
 
 # ---- fingerprints ----
 
+# The methods of ../10-builtin.md, all in version 1.
+BUILTIN = {
+    "switchback.Health/check":
+        "struct{service:str}->struct{state:enum{0:Serving,1:NotServing,2:Unknown}}!never",
+    "switchback.Reflection/list":
+        "struct{after:?u32}->struct{methods:[struct{name:str,id:u32,ceiling:u16,versions:[struct{"
+        "version:u16,callable:bool,fingerprint:u64,idempotent:bool,run:enum{0:Inline,1:Spawn,"
+        "2:Blocking}}]}],more:bool}!never",
+    "switchback.Reflection/describe":
+        "struct{method:str,version:u16}->struct{text:?str,fingerprint:u64,idempotent:bool}"
+        "!enum{0:NoSuchMethod,1:NoSuchVersion([u16])}",
+    "switchback.Counters/read":
+        "struct{after:?struct{method:str,version:u16}}->struct{methods:[struct{name:str,"
+        "version:u16,callable:bool,started:u64,ok:u64,app_errors:u64,failed:u64,cancelled:u64,"
+        "latency:struct{count:u64,sum_us:u64,p50_us:u64,p90_us:u64,p99_us:u64}}],more:bool,"
+        "server:struct{calls:u64,bytes:u64,overloads:u64,panics:u64,refusals:[struct{code:u16,"
+        "count:u64}],closes:[struct{reason:u16,count:u64}],lost:u64,listener:?struct{accepted:u64,"
+        "open:u64,handshaking:u64,refused_full:u64,refused_per_address:u64,displaced:u64,"
+        "accept_errors:u64}}}!never",
+}
+
 SCHEMA_TEXTS = [
     "bool", "i8", "i16", "i32", "i64", "i128", "u8", "u16", "u32", "u64", "u128", "f32", "f64",
     "char", "str", "bytes", "unit", "?u32", "??bool", "[u16]", "{str:u32}", "{(u8,char):[f64]}",
@@ -230,7 +252,7 @@ SCHEMA_TEXTS = [
 METHOD_TEXTS = [
     V1_TEXT, V2_TEXT, "unit->unit!never", "u64->i64!never", "str->str!str",
     "struct{value:u8,next:?^0}->[struct{value:u8,next:?^0}]!opaque(uuid.v1)",
-    "struct{a:u8,b:u8}->unit!never", "struct{b:u8,a:u8}->unit!never",
+    "struct{a:u8,b:u8}->unit!never", "struct{b:u8,a:u8}->unit!never", *BUILTIN.values(),
     "unit->unit!opaque(4dtkimh)",
 ]
 
@@ -245,12 +267,28 @@ def fingerprints():
     return out
 
 
+def check_builtin_page():
+    """The table of ../10-builtin.md and its texts, which are broken into lines there."""
+    page = (HERE.parent / "10-builtin.md").read_text(encoding="utf-8")
+    block = page.split("```")[1].replace("\n   ", "")
+    texts = dict(line.split("  ") for line in block.strip().splitlines())
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")]
+            for line in page.splitlines() if line.startswith("| `")]
+    same([row[0] for row in rows], list(BUILTIN), "../10-builtin.md")
+    for name, number, version, letter, fingerprint in rows:
+        text = BUILTIN[name]
+        same(texts[letter], text, name)
+        same((number, version), (f"{wire.method_id(name):08x}", "1"), name)
+        same(fingerprint, hex64(pl.fingerprint64(text)), name)
+
+
 def check_fingerprints(doc):
     for case in doc:
         if "schema_text" in case:
             pl.parse_schema(case["schema_text"])
         else:
             pl.parse_method_text(case["method_text"])
+    check_builtin_page()
     zero = doc[-1]
     same(zero["fingerprint64"][:8], zero["fingerprint64"][8:], "the text that folds to zero")
     same(zero["fingerprint32"], "00000001", "the text that folds to zero")

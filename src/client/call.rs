@@ -20,7 +20,7 @@ use crate::driver::{Chosen, ClientDriver, Start, with_reply};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Decision, FailedAttempt};
 use crate::proto::{CallOutcome, Ticket};
-use crate::service::{CallError, Metadata, Status, Stub, StubVersion, push_metadata};
+use crate::service::{CallEnd, CallError, Metadata, Status, Stub, StubVersion, push_metadata};
 use crate::util::current_scope;
 use crate::wire::{CallId, CloseReason, Code, Disposition, FrameTooLarge, RequestFields, Response};
 use crate::wire::{TIMEOUT_MS_MAX, begin_request, finish_frame};
@@ -41,7 +41,14 @@ pub struct Call<Q: 'static, R: 'static, E: 'static> {
     metadata: Vec<u8>,
     metadata_error: Option<Status>,
     state: State,
+    /// Of the first poll.
+    begun_at: Option<Instant>,
     deadline: Option<Instant>,
+    /// The time that is left, as long as the first poll lasts: a call that is sent at once need
+    /// not read the clock again.
+    left: Option<Duration>,
+    /// When the connection that gave the answer had read it.
+    heard_at: Option<Instant>,
     /// Only for a call that must wait before it is sent: the connection's sweep serves the rest.
     timer: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     driver: Option<ClientDriver>,
@@ -99,7 +106,10 @@ impl<Q, R, E> Call<Q, R, E> {
             metadata: Vec::new(),
             metadata_error: None,
             state: State::Connecting(Wait::new(wait_for_ready)),
+            begun_at: None,
             deadline: None,
+            left: None,
+            heard_at: None,
             timer: None,
             driver: None,
             version: 0,
@@ -289,13 +299,17 @@ impl<Q, R, E> Call<Q, R, E> {
             let status = Status::refused(Code::UNSUPPORTED_CODEC, message);
             return Err(status.with_codecs(codecs)); // CA-6
         }
-        let remaining = deadline.saturating_duration_since(connector.runtime.clock.now());
+        let remaining = self
+            .left
+            .unwrap_or_else(|| deadline.saturating_duration_since(connector.runtime.clock.now()));
         if remaining.is_zero() {
             let message = format!("{}: the time was over before it was sent", self.stub.name);
             return Err(Status::refused(Code::DEADLINE_EXCEEDED, message));
         }
-        // Rounded up: less than a millisecond is not nothing (CA-4).
-        let timeout_ms = u32::try_from(remaining.as_nanos().div_ceil(1_000_000));
+        // Rounded up: less than a millisecond is not nothing (CA-4). A timeout is bounded, so its
+        // seconds fit (`deadline`).
+        let ms = remaining.subsec_nanos().div_ceil(1_000_000);
+        let timeout_ms = u32::try_from(remaining.as_secs() * 1_000 + u64::from(ms));
         let fields = RequestFields {
             method: self.stub.id,
             version: known.version,
@@ -323,10 +337,11 @@ impl<Q, R, E> Call<Q, R, E> {
     ) -> Poll<Option<Result<R, CallError<E>>>> {
         with_reply(|reply| {
             let Some(driver) = &self.driver else { return Poll::Ready(None) };
-            let outcome = std::task::ready!(driver.poll_outcome(id, cx, reply));
+            let (outcome, heard_at) = std::task::ready!(driver.poll_outcome(id, cx, reply));
             let name = &self.stub.name;
             let status = match outcome {
                 CallOutcome::Answered { status, disposition, codec, ext_len } => {
+                    self.heard_at = Some(heard_at);
                     let (ext, payload) = reply.split_at(ext_len);
                     let answer = Response { call: id, status, disposition, codec, ext, payload };
                     return Poll::Ready(self.handle_answer(&answer));
@@ -382,6 +397,7 @@ impl<Q, R, E> Call<Q, R, E> {
         let left = |known: &StubVersion<Q, R, E>| status.versions().contains(&known.version);
         let Some(at) = self.stub.versions.iter().position(left) else { return false };
         self.was_resent = true;
+        self.heard_at = None;
         self.version = at;
         self.state = State::Starting(None);
         true
@@ -411,6 +427,8 @@ impl<Q, R, E> Call<Q, R, E> {
                 tracing::debug!(method = %self.stub.name, %status, ?after, attempt, "tried again");
                 self.attempt = attempt;
                 self.replays += u32::from(is_free);
+                self.stub.counters(self.version).count_retry(is_free);
+                self.heard_at = None;
                 if status.disposition() == Disposition::Maybe {
                     self.unknown = Some(status);
                 }
@@ -464,15 +482,18 @@ impl<Q, R, E> Call<Q, R, E> {
 
     fn deadline(&mut self) -> Instant {
         if let Some(deadline) = self.deadline {
+            self.left = None;
             return deadline;
         }
         let timeout = self.timeout.unwrap_or(self.connector.config.call_timeout);
         let timeout = timeout.min(Duration::from_millis(TIMEOUT_MS_MAX.into()));
         let now = self.connector.runtime.now();
         self.connector.count_call(now);
+        self.begun_at = Some(now);
         let (own, scope) = (now + timeout, current_scope());
         self.is_nested_retry |= scope.is_some_and(|scope| scope.is_retry);
         let deadline = scope.map_or(own, |scope| own.min(scope.deadline));
+        self.left = Some(timeout).filter(|_| deadline == own);
         self.deadline = Some(deadline);
         deadline
     }
@@ -498,11 +519,26 @@ impl<Q, R, E> Future for Call<Q, R, E> {
         let result = std::task::ready!(this.poll_call(cx));
         this.give_up();
         this.request = None;
-        Poll::Ready(this.of_all_attempts(result))
+        let result = this.of_all_attempts(result);
+        this.count(match &result {
+            Ok(_) => CallEnd::Ok,
+            Err(CallError::App(_)) => CallEnd::App,
+            Err(CallError::Rpc(status)) => CallEnd::Failed(status.code()),
+        });
+        Poll::Ready(result)
     }
 }
 
 impl<Q, R, E> Call<Q, R, E> {
+    /// Counts the call once, with its time: up to the answer's arrival, without another reading of
+    /// the clock, if there was an answer.
+    fn count(&mut self, end: CallEnd) {
+        let Some(begun_at) = self.begun_at.take() else { return };
+        let ended_at = self.heard_at.unwrap_or_else(|| self.connector.runtime.clock.now());
+        let took = ended_at.saturating_duration_since(begun_at);
+        self.stub.counters(self.version).record(end, took);
+    }
+
     /// Leaves wherever it waits, and takes the call back if it was sent.
     fn give_up(&mut self) {
         let state = std::mem::replace(&mut self.state, State::Done);
@@ -519,6 +555,7 @@ impl<Q, R, E> Call<Q, R, E> {
 impl<Q, R, E> Drop for Call<Q, R, E> {
     fn drop(&mut self) {
         self.give_up();
+        self.count(CallEnd::Cancelled);
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::Instant;
 
 use crate::driver::scratch::with_answer;
 use crate::driver::server_shared::{ServerShared, Turn};
@@ -24,6 +25,8 @@ pub(crate) struct CallTask {
     pub(crate) entry: Arc<Entry>,
     pub(crate) id: CallId,
     pub(crate) scope: Scope,
+    /// When the request was read.
+    pub(crate) read_at: Instant,
     /// Gone when it has ended.
     pub(crate) call: Option<Pin<Box<dyn Respond>>>,
     pub(crate) has_started: bool,
@@ -51,7 +54,7 @@ impl CallTask {
                 return Poll::Pending; // Woken when there is room.
             }
             self.has_started = true;
-            self.entry.counters.add(Tally { started: 1, ..Tally::default() });
+            self.count(Tally { started: 1, ..Tally::default() });
         } else if let Some(end) = end.filter(|_| self.entry.method.cancellable) {
             self.give_up(end, Disposition::Maybe);
             return Poll::Ready(());
@@ -81,11 +84,11 @@ impl CallTask {
             drop_handler(&self.shared, self.call.take());
             // It could not be stopped in time: whatever it says, the end came first (CA-12).
             if let Some(end) = self.shared.asked_to_end(self.id) {
-                tally = Tally { cancelled: 1, ..Tally::default() };
+                tally = Tally::cancelled();
                 out.clear();
                 append_end(out, self.id, end, Disposition::Maybe);
             }
-            self.entry.counters.add(tally);
+            self.count(tally);
             self.shared.complete(self.id, out);
             Poll::Ready(())
         })
@@ -95,12 +98,17 @@ impl CallTask {
     fn give_up(&mut self, end: PendingEnd, disposition: Disposition) {
         drop_handler(&self.shared, self.call.take());
         if self.has_started {
-            self.entry.counters.add(Tally { cancelled: 1, ..Tally::default() });
+            self.count(Tally::cancelled());
         }
         with_answer(|out| {
             append_end(out, self.id, end, disposition);
             self.shared.complete(self.id, out);
         });
+    }
+
+    fn count(&self, tally: Tally) {
+        let now = self.shared.runtime.clock.now();
+        self.entry.counters.add(tally, now.saturating_duration_since(self.read_at));
     }
 
     /// Runs the handler to its end on this thread, which may block.
@@ -133,7 +141,7 @@ impl Drop for CallTask {
         if let Some(call) = self.call.take() {
             drop_handler(&self.shared, Some(call));
             if self.has_started {
-                self.entry.counters.add(Tally { cancelled: 1, ..Tally::default() });
+                self.count(Tally::cancelled());
             }
             self.shared.complete(self.id, &[]);
         }

@@ -57,6 +57,8 @@ pub(crate) struct ClientState {
     /// Who waits for the table; as bounded as the queue.
     pub(crate) waiting: WaitQueue<Waker>,
     pub(crate) keepalive: Keepalive,
+    /// When answers were filed last.
+    pub(crate) heard_at: Instant,
     pub(crate) conduct: Conduct,
     /// The server goes away, and why: calls that it has read are waited for, none is opened.
     pub(crate) leaving: Option<CloseReason>,
@@ -103,6 +105,7 @@ impl ClientDriver {
             queue,
             waiting,
             keepalive: Keepalive::new(settings.keepalive),
+            heard_at: runtime.now(),
             conduct: Conduct::new(settings.conduct),
             leaving: None,
             end: None,
@@ -254,7 +257,7 @@ impl ClientDriver {
         id: CallId,
         cx: &Context<'_>,
         reply: &mut Vec<u8>,
-    ) -> Poll<CallOutcome> {
+    ) -> Poll<(CallOutcome, Instant)> {
         let mut state = self.shared().lock();
         let Some(taken) = state.proto.calls.take(id, reply) else {
             let before = match state.proto.calls.token_mut(id) {
@@ -266,9 +269,10 @@ impl ClientDriver {
             return Poll::Pending;
         };
         let next = if taken.freed { state.next_waiters() } else { Vec::new() };
+        let heard_at = state.heard_at;
         drop(state);
         next.into_iter().for_each(Waker::wake);
-        Poll::Ready(taken.outcome)
+        Poll::Ready((taken.outcome, heard_at))
     }
 
     /// Takes a call back.

@@ -228,6 +228,7 @@ fn file(shared: &ClientShared, group: &[Option<Input<'_>>]) -> Result<(), Violat
     let mut filed = Filed { wakers, others: Vec::new(), closed: None };
     let now = shared.runtime.now();
     let mut state = shared.lock();
+    state.heard_at = now;
     if group.is_empty() || !group.iter().flatten().all(Input::is_ping) {
         state.keepalive.handle_bytes(now);
     }

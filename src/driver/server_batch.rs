@@ -30,6 +30,8 @@ pub(crate) struct Batch<'a> {
     routes: Arc<Routes>,
     /// When this batch was read; the time of its calls counts from here (CA-8).
     read_at: Instant,
+    /// The last reading of the clock.
+    now: Instant,
     is_output_full: bool,
     /// Bytes of answers handed over so far.
     answered_bytes: usize,
@@ -58,6 +60,7 @@ impl<'a> Batch<'a> {
             threshold_bytes,
             routes,
             read_at,
+            now: read_at,
             is_output_full: false,
             answered_bytes: 0,
             tally,
@@ -86,6 +89,7 @@ impl<'a> Batch<'a> {
     }
 
     pub(crate) fn finish(mut self) {
+        self.time();
         self.count(None); // Who has an answer finds it counted.
         self.flush();
     }
@@ -93,6 +97,7 @@ impl<'a> Batch<'a> {
     /// Sends the answers so far.
     pub(crate) fn flush(&mut self) {
         if !self.out.is_empty() {
+            self.time();
             let eagerness = Eagerness { is_alone: true, threshold_bytes: 0 };
             self.is_output_full = self.shared.send(self.out, eagerness);
             self.answered_bytes += self.out.len();
@@ -106,8 +111,21 @@ impl<'a> Batch<'a> {
     }
 
     fn refuse_with(&mut self, call: CallId, status: &Status) {
+        self.shared.totals.count_refusal(status.code());
         append_status(self.out, call, status, status.disposition());
         self.flush_if_large();
+    }
+
+    /// Records how long the calls took that were answered since the last time: one reading of the
+    /// clock for all that go out in one piece.
+    fn time(&mut self) {
+        if self.tally.timed > 0
+            && let Some(counted) = &self.counted
+        {
+            self.now = self.shared.runtime.clock.now();
+            let took = self.now.saturating_duration_since(self.read_at);
+            counted.counters.time(std::mem::take(&mut self.tally.timed), took);
+        }
     }
 
     fn flush_if_large(&mut self) {
@@ -134,7 +152,8 @@ impl<'a> Batch<'a> {
         };
         let timeout_ms = request.timeout_ms.min(TIMEOUT_MS_MAX);
         let deadline = self.read_at + Duration::from_millis(timeout_ms.into());
-        if !is_seeded(Bug::LateStart) && self.shared.runtime.clock.now() >= deadline {
+        self.now = self.shared.runtime.clock.now();
+        if !is_seeded(Bug::LateStart) && self.now >= deadline {
             let message = "over before its handler could be started";
             self.refuse(request.call, Code::DEADLINE_EXCEEDED, message);
             return Some(Code::DEADLINE_EXCEEDED);
@@ -175,7 +194,9 @@ impl<'a> Batch<'a> {
                 self.tally.started += 1;
                 self.tally.ended(Outcome::Failed);
                 // User code ran: nobody may take this for not processed.
-                self.refuse_with(request.call, &panicked(self.shared, &*panic));
+                let status = panicked(self.shared, &*panic);
+                append_status(self.out, request.call, &status, status.disposition());
+                self.flush_if_large();
             }
         }
         None
@@ -305,7 +326,8 @@ impl<'a> Batch<'a> {
     ) {
         self.shared.add_pending(id, admitted);
         let (shared, entry, run) = (Arc::clone(self.shared), Arc::clone(entry), entry.method.run);
-        let task = CallTask { shared, entry, id, scope, call: Some(call), has_started };
+        let (read_at, call) = (admitted.read_at, Some(call));
+        let task = CallTask { shared, entry, id, scope, read_at, call, has_started };
         let spawn = &self.shared.runtime.spawn;
         match run {
             Run::Inline | Run::Spawn => spawn.spawn(Box::pin(task)),
@@ -326,7 +348,9 @@ impl<'a> Batch<'a> {
         };
         if !same {
             if let Some(counted) = self.counted.take() {
-                counted.counters.add(std::mem::take(&mut self.tally));
+                // What is not timed yet ended before this reading of the clock, just before.
+                let took = self.now.saturating_duration_since(self.read_at);
+                counted.counters.add(std::mem::take(&mut self.tally), took);
             }
             if let Some(Entry { method, .. }) = entry.map(|entry| &**entry) {
                 let shared: &'a Arc<ServerShared> = self.shared;

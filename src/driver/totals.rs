@@ -13,7 +13,7 @@ use crate::driver::turns::Turns;
 use crate::error::Error;
 use crate::util::LogLimit;
 use crate::util::bugs::{Bug, is_seeded};
-use crate::wire::CloseReason;
+use crate::wire::{CloseReason, Code};
 
 /// Limits of the whole server, and what counts towards them.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct ServerTotals {
     calls: AtomicUsize,
     bytes: AtomicUsize,
     overloads: AtomicU64,
+    /// By code; those that have no place of their own count as UNKNOWN.
+    refusals: [AtomicU64; CODES],
     panics: AtomicU64,
     panic_lines: Mutex<LogLimit>,
     pub(crate) turns: Turns,
@@ -44,6 +46,9 @@ pub struct ServerLoad {
     pub bytes: usize,
     /// Calls that were refused because a limit was reached, of a connection or of the server.
     pub overloads: u64,
+    /// Requests that were refused before a handler was started, by the status they were answered
+    /// with. A code that this version does not name counts as UNKNOWN.
+    pub refusals: Vec<(Code, u64)>,
     /// Handlers that panicked.
     pub panics: u64,
     /// Times that handlers held a thread of the runtime for 20 ms and more.
@@ -66,6 +71,7 @@ impl ServerTotals {
             calls: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             overloads: AtomicU64::new(0),
+            refusals: std::array::from_fn(|_| AtomicU64::new(0)),
             panics: AtomicU64::new(0),
             panic_lines: Mutex::default(),
             turns: Turns::new(),
@@ -87,10 +93,18 @@ impl ServerTotals {
                 closes.push((CloseReason(reason), count));
             }
         }
+        let mut refusals = Vec::new();
+        for (code, count) in (0_u16..).zip(&self.refusals) {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                refusals.push((Code::from_u16(code), count));
+            }
+        }
         ServerLoad {
             calls: self.calls.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             overloads: self.overloads.load(Ordering::Relaxed),
+            refusals,
             panics: self.panics.load(Ordering::Relaxed),
             stalls: self.stalls.load(Ordering::Relaxed),
             executor_stall_ms: self.executor_stall_ms.load(Ordering::Relaxed),
@@ -146,6 +160,13 @@ impl ServerTotals {
         self.overloads.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A request was refused before its handler was started.
+    pub(crate) fn count_refusal(&self, code: Code) {
+        let at = code.name().map_or(usize::MAX, |_| usize::from(code.as_u16()));
+        let unknown = usize::from(Code::UNKNOWN.as_u16());
+        self.refusals.get(at).unwrap_or(&self.refusals[unknown]).fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A handler panicked. Whether that may be said in the log now, and how many were not since
     /// the last one: a peer that knows how to make it panic must not fill the disk.
     pub(crate) fn admit_panic_line(&self, now: Instant) -> Option<u64> {
@@ -186,6 +207,8 @@ impl ServerTotals {
     }
 }
 
+/// Codes that travel, up to the highest this version names.
+const CODES: usize = Code::UNKNOWN.as_u16() as usize + 1;
 /// Reasons of this version, from 0 on; others that a peer may name count as ends without a word.
 const REASONS: usize = CloseReason::DRAIN_TIMEOUT.0 as usize + 1;
 /// A connection's bytes are counted in steps of this.

@@ -50,6 +50,8 @@ pub struct RetryBudget {
     current: usize,
     /// When the current slot began.
     since: Instant,
+    /// When it ends: nearly always all that is looked at, and comparing is a tenth of subtracting.
+    until: Instant,
 }
 
 /// What happened in one half of a second, in millitokens.
@@ -66,7 +68,8 @@ impl RetryBudget {
     /// A budget with its reserve and no deposits.
     #[must_use]
     pub fn new(config: BudgetConfig, now: Instant) -> Self {
-        Self { config, slots: [Slot::default(); SLOTS], current: 0, since: now }
+        let slots = [Slot::default(); SLOTS];
+        Self { config, slots, current: 0, since: now, until: now + SLOT }
     }
 
     /// Counts the first attempt of a call.
@@ -102,10 +105,10 @@ impl RetryBudget {
 
     /// Makes the slot of `now` the current one and forgets those that are too old.
     fn advance(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.since);
-        if passed < SLOT {
-            return; // Nearly always.
+        if now < self.until {
+            return;
         }
+        let passed = now.saturating_duration_since(self.since);
         let slots = passed.as_nanos() / SLOT.as_nanos();
         // After a whole turn nothing is left, and where slots begin is free to choose.
         let Some(slots) = usize::try_from(slots).ok().filter(|slots| *slots < SLOTS) else {
@@ -117,6 +120,7 @@ impl RetryBudget {
             self.slots[self.current] = Slot::default();
             self.since += SLOT;
         }
+        self.until = self.since + SLOT;
     }
 }
 

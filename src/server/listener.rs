@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use crate::driver::{ConnectionHandle, Runtime, ServerSettings, ServerTotals, serve_stream};
 use crate::error::{Error, ErrorKind};
-use crate::server::ServerConfig;
 use crate::server::accept_errors::Backoff;
 use crate::server::connections::{Connections, ListenerHandle, Refusal};
 use crate::server::serving::Parts;
 use crate::server::watchdog::Watchdog;
+use crate::server::{ServerConfig, ServerMetrics};
 use crate::service::{Dispatch, MethodStats};
 use crate::transport::{Accept, Address, Stream};
 use crate::util::LogLimit;
@@ -27,6 +27,8 @@ pub struct BoundServer {
     config: ServerConfig,
     runtime: Runtime,
     connections: Arc<Connections>,
+    #[cfg(feature = "macros")]
+    health: Option<crate::builtin::Health>,
 }
 
 /// How a drain ended.
@@ -39,9 +41,17 @@ pub struct Drained {
 
 impl BoundServer {
     pub(crate) fn new(acceptor: Box<dyn Accept>, parts: Parts) -> Self {
-        let Parts { dispatch, settings, config, runtime } = parts;
-        let connections = Arc::new(Connections::default());
-        Self { acceptor, dispatch, settings, config, runtime, connections }
+        let Parts { dispatch, settings, config, runtime, connections, .. } = parts;
+        Self {
+            acceptor,
+            dispatch,
+            settings,
+            config,
+            runtime,
+            connections,
+            #[cfg(feature = "macros")]
+            health: parts.health,
+        }
     }
 
     /// The address that was bound, with the port the system chose.
@@ -80,6 +90,17 @@ impl BoundServer {
         ListenerHandle(Arc::clone(&self.connections))
     }
 
+    /// Everything that this server counts, for [`prometheus`](crate::observe::prometheus) or
+    /// another place; see `docs/metrics.md`.
+    #[must_use]
+    pub fn metrics(&self) -> ServerMetrics {
+        ServerMetrics {
+            dispatch: self.dispatch.clone(),
+            totals: self.totals(),
+            connections: Arc::clone(&self.connections),
+        }
+    }
+
     /// Serves until `shutdown` is ready, then drains: nothing is accepted any more, clients are
     /// sent elsewhere without losing a call (LD-7), calls that run are finished, at most for the
     /// drain's time.
@@ -100,6 +121,10 @@ impl BoundServer {
                 Poll::Pending => accepting.as_mut().poll(cx).map(|never| match never {}),
             })
             .await;
+        }
+        #[cfg(feature = "macros")]
+        if let Some(health) = &self.health {
+            health.set_unfit(crate::builtin::Unfit::Draining);
         }
         self.accept_waiting().await;
         let Self { acceptor, connections, config, runtime, .. } = self;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::driver::{Runtime, ServerSettings, ServerTotals, serve_stream};
 use crate::error::{Error, ErrorKind};
 use crate::proto::ServerLimits;
+use crate::server::connections::Connections;
 use crate::server::{BoundServer, ServerConfig};
 use crate::service::{Codec, Cx, Dispatch, Forward, Method, RawRequest, RawResponse, Router};
 use crate::service::{Service, Status};
@@ -31,6 +32,8 @@ pub struct Server {
     pub(crate) router: Router,
     config: ServerConfig,
     runtime: Option<Runtime>,
+    #[cfg(feature = "macros")]
+    builtin: crate::server::builtin::BuiltIn,
     #[cfg(feature = "tcp")]
     insecure: bool,
 }
@@ -41,6 +44,9 @@ pub(crate) struct Parts {
     pub(crate) settings: ServerSettings,
     pub(crate) config: ServerConfig,
     pub(crate) runtime: Runtime,
+    pub(crate) connections: Arc<Connections>,
+    #[cfg(feature = "macros")]
+    pub(crate) health: Option<crate::builtin::Health>,
 }
 
 impl Server {
@@ -114,6 +120,34 @@ impl Server {
     #[must_use]
     pub fn codec(mut self, codec: Codec) -> Self {
         self.router = self.router.codec(codec);
+        self
+    }
+
+    /// Adds the built-in service `switchback.Health` (BI-3): it says whether calls of a service
+    /// are welcome, by the table, by what `health` is told while the server runs, and that they
+    /// are not while it drains. One handle is for one server.
+    #[cfg(feature = "macros")]
+    #[must_use]
+    pub fn health(mut self, health: crate::builtin::Health) -> Self {
+        self.builtin.health = Some(health);
+        self
+    }
+
+    /// Adds the built-in service `switchback.Reflection` (BI-4, BI-5): methods, versions,
+    /// fingerprints and, where known, types, to whoever may call.
+    #[cfg(feature = "macros")]
+    #[must_use]
+    pub const fn reflection(mut self) -> Self {
+        self.builtin.reflection = true;
+        self
+    }
+
+    /// Adds the built-in service `switchback.Counters` (BI-6): what was counted, to whoever may
+    /// call.
+    #[cfg(feature = "macros")]
+    #[must_use]
+    pub const fn counters(mut self) -> Self {
+        self.builtin.counters = true;
         self
     }
 
@@ -198,6 +232,9 @@ impl Server {
             build: config.build.clone(),
         };
         let totals = ServerTotals::new(config.server_calls_max, config.server_in_flight_bytes_max);
+        let (totals, connections) = (Arc::new(totals), Arc::new(Connections::default()));
+        #[cfg(feature = "macros")]
+        self.builtin.install(&dispatch, &totals, &connections)?;
         let settings = ServerSettings {
             limits,
             decode: config.decode,
@@ -211,9 +248,17 @@ impl Server {
             idle_timeout: config.idle_timeout,
             connection_age: config.connection_age,
             in_flight_bytes_max: config.in_flight_bytes_max,
-            totals: Arc::new(totals),
+            totals,
         };
         let runtime = self.runtime.unwrap_or_else(Runtime::tokio);
-        Ok(Parts { dispatch, settings, config, runtime })
+        Ok(Parts {
+            dispatch,
+            settings,
+            config,
+            runtime,
+            connections,
+            #[cfg(feature = "macros")]
+            health: self.builtin.health,
+        })
     }
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::service::handler::Outcome;
+use crate::util::{Distribution, Histogram};
 
 /// Shared by every handler that ever served this (method, version) here.
 #[derive(Debug, Default)]
@@ -13,6 +15,7 @@ pub(crate) struct MethodCounters {
     app_errors: AtomicU64,
     failed: AtomicU64,
     cancelled: AtomicU64,
+    latency: Histogram,
 }
 
 /// What was counted for one (method, version) since the server started.
@@ -37,6 +40,9 @@ pub struct MethodStats {
     pub cancelled: u64,
     /// Started and not ended yet. Exact only between calls: counted once per read batch.
     pub in_flight: u64,
+    /// From the read of the request to its answer's place in the output, or to the handler's drop,
+    /// of the calls that have ended. Calls that were answered in one piece have one time.
+    pub latency: Distribution,
 }
 
 /// Counts of one read batch, added to the shared counters at its end.
@@ -47,10 +53,17 @@ pub(crate) struct Tally {
     pub(crate) app_errors: u64,
     pub(crate) failed: u64,
     pub(crate) cancelled: u64,
+    /// Ended, and their time not recorded yet.
+    pub(crate) timed: u64,
 }
 
 impl Tally {
-    pub(crate) fn ended(&mut self, outcome: Outcome) {
+    pub(crate) fn cancelled() -> Self {
+        Self { cancelled: 1, timed: 1, ..Self::default() }
+    }
+
+    pub(crate) const fn ended(&mut self, outcome: Outcome) {
+        self.timed += 1;
         match outcome {
             Outcome::Ok => self.ok += 1,
             Outcome::App => self.app_errors += 1,
@@ -60,7 +73,9 @@ impl Tally {
 }
 
 impl MethodCounters {
-    pub(crate) fn add(&self, tally: Tally) {
+    /// `took` is the time of the calls that have ended and were not timed.
+    pub(crate) fn add(&self, tally: Tally, took: Duration) {
+        self.time(tally.timed, took);
         let pairs = [
             (&self.started, tally.started),
             (&self.ok, tally.ok),
@@ -72,6 +87,13 @@ impl MethodCounters {
             if count > 0 {
                 counter.fetch_add(count, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// So many calls have ended, after the same time.
+    pub(crate) fn time(&self, calls: u64, took: Duration) {
+        if calls > 0 {
+            self.latency.record(took, calls);
         }
     }
 
@@ -91,6 +113,7 @@ impl MethodCounters {
             failed,
             cancelled,
             in_flight,
+            latency: self.latency.snapshot(),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! Why ceilings live here: lowering one must take effect on the very next request (RT-8).
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -23,6 +24,11 @@ use crate::wire::{MethodId, MethodRow};
 /// The methods of a running server. Clones are handles to the same table.
 #[derive(Clone)]
 pub struct Dispatch(Arc<Shared>);
+
+/// A handle that does not keep the table: for methods that are in it and read it.
+#[cfg(feature = "macros")]
+#[derive(Clone)]
+pub(crate) struct WeakDispatch(Weak<Shared>);
 
 struct Shared {
     routes: ArcSwap<Routes>,
@@ -194,19 +200,44 @@ impl Dispatch {
     /// Counters of every (method, version) that is or was installed, by name and version.
     #[must_use]
     pub fn stats(&self) -> Vec<MethodStats> {
+        self.stats_after(None, usize::MAX)
+    }
+
+    /// [`Dispatch::stats`], at most `max` of them, those after a name and version.
+    pub(crate) fn stats_after(&self, after: Option<(String, u16)>, max: usize) -> Vec<MethodStats> {
         let routes = self.routes();
+        let methods: BTreeMap<&str, &RoutedMethod> =
+            routes.methods().iter().map(|method| (&*method.name, method)).collect();
         let callable = |name: &str, version| {
             if name == FALLBACK {
                 return routes.fallback().is_some();
             }
-            let mut methods = routes.methods().iter();
-            methods.any(|method| &*method.name == name && method.callable().contains(&version))
+            methods.get(name).is_some_and(|method| method.callable().contains(&version))
+        };
+        let after = match after {
+            Some((name, version)) => Bound::Excluded((name.into(), version)),
+            None => Bound::Unbounded,
         };
         let control = self.0.control.lock().unwrap_or_else(PoisonError::into_inner);
-        let stats = control.counters.iter().map(|((name, version), counters)| {
+        let counters = control.counters.range((after, Bound::Unbounded)).take(max);
+        let stats = counters.map(|((name, version), counters)| {
             counters.stats(Arc::clone(name), *version, callable(name, *version))
         });
         stats.collect()
+    }
+
+    #[cfg(feature = "macros")]
+    pub(crate) fn downgrade(&self) -> WeakDispatch {
+        WeakDispatch(Arc::downgrade(&self.0))
+    }
+
+    /// Whether a version of one of the service's methods is callable.
+    #[cfg(feature = "macros")]
+    pub(crate) fn has_service(&self, service: &str) -> bool {
+        self.routes().methods().iter().any(|method| {
+            let name = method.name.split_once('/');
+            name.is_some_and(|(name, _)| name == service) && !method.callable().is_empty()
+        })
     }
 
     pub(crate) fn routes(&self) -> Arc<Routes> {
@@ -252,6 +283,13 @@ impl Dispatch {
         }
         drop(before); // What its handlers hold is the user's, and may come here when it is dropped.
         Ok(result)
+    }
+}
+
+#[cfg(feature = "macros")]
+impl WeakDispatch {
+    pub(crate) fn upgrade(&self) -> Option<Dispatch> {
+        self.0.upgrade().map(Dispatch)
     }
 }
 

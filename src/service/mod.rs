@@ -3,6 +3,7 @@
 
 #[cfg(feature = "bincode")]
 mod bincode_format;
+mod calls;
 mod codec;
 mod compat;
 mod contract;
@@ -23,6 +24,7 @@ mod schema_impls;
 mod status;
 mod stub;
 
+pub use calls::{CallStats, call_stats};
 pub use codec::{Codec, CodecIdError, CustomCodec, DecodeError, EncodeError, Payload};
 pub use compat::{Converts, convert_result, downgrade_request, upgrade_request};
 pub use contract::{Change, Comparison, Contract, ContractRow, Difference, LockError, Pledge};
@@ -44,11 +46,16 @@ pub use schema::{method_text, schema_text};
 pub use status::{CallError, Fault, Status};
 pub use stub::Stub;
 
+pub(crate) use calls::CallEnd;
 pub(crate) use counters::{MethodCounters, Tally};
 pub(crate) use cx::{CallScope, push_metadata};
 pub(crate) use dispatch::TableListener;
+#[cfg(feature = "macros")]
+pub(crate) use dispatch::WeakDispatch;
 pub(crate) use handler::{Handler, Incoming, Outcome, Reply, Respond, append_status};
 #[cfg(feature = "tower")]
 pub(crate) use layers::stack_of;
+#[cfg(feature = "macros")]
+pub(crate) use routes::RoutedMethod;
 pub(crate) use routes::{Entry, Lookup, Routes};
 pub(crate) use stub::StubVersion;

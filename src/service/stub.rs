@@ -4,9 +4,10 @@
 //! (RT-6); each owns functions for its own frozen types. A stub is made once per method and shared.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::service::calls::{CallCounters, counters_of};
 use crate::service::raw::copied;
 use crate::service::{CallError, Codec, DecodeLimits, Fingerprint, Metadata, Payload};
 use crate::service::{RawRequest, RawResponse, Status};
@@ -31,6 +32,8 @@ pub(crate) struct StubVersion<Q, R, E> {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) encode: Encode<Q>,
     pub(crate) decode: Decode<R, E>,
+    /// Looked up with the first call.
+    counters: OnceLock<Arc<CallCounters>>,
 }
 
 /// Appends the request in one version's types.
@@ -203,6 +206,16 @@ impl<Q, R, E> Stub<Q, R, E> {
         &self.name
     }
 
+    /// What is counted of the calls in one of the versions.
+    pub(crate) fn counters(&self, at: usize) -> &CallCounters {
+        let known = &self.versions[at];
+        known.counters.get_or_init(|| match self.codec {
+            // A raw call's method and version may be a peer's word: they must not become series.
+            Some(_) => counters_of(&Arc::from(RAW), 0),
+            None => counters_of(&self.name, known.version),
+        })
+    }
+
     fn push(
         &mut self,
         version: u16,
@@ -211,7 +224,8 @@ impl<Q, R, E> Stub<Q, R, E> {
         decode: fn(&Response<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
     ) {
         let (encode, decode) = (Encode(encode), Decode(decode));
-        self.versions.push(StubVersion { version, fingerprint, encode, decode });
+        let counters = OnceLock::new();
+        self.versions.push(StubVersion { version, fingerprint, encode, decode, counters });
         self.versions.sort_by_key(|known| std::cmp::Reverse(known.version));
     }
 }
@@ -225,6 +239,9 @@ impl<Q, R, E> std::fmt::Debug for Stub<Q, R, E> {
             .finish_non_exhaustive()
     }
 }
+
+/// What all raw calls are counted as.
+const RAW: &str = "raw";
 
 fn encode_new<Q: Payload>(request: &Q, codec: &Codec, out: &mut Vec<u8>) -> Result<(), Status> {
     request.encode_payload(codec, out).map_err(|error| {

@@ -2,12 +2,14 @@
 
 pub mod bugs;
 mod fnv;
+mod histogram;
 mod log_limit;
 mod memory;
 mod scope;
 mod splitmix;
 
 pub use fnv::{Fnv64, fnv64};
+pub use histogram::{Distribution, Histogram};
 pub(crate) use log_limit::LogLimit;
 pub(crate) use memory::{OutOfMemory, probe, try_grow};
 pub use scope::{Scope, current_scope, with_scope};

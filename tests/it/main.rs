@@ -9,6 +9,7 @@
 mod ledger;
 
 mod bad_input;
+mod builtin;
 mod cancel;
 mod cancel_safety;
 mod conversation;
@@ -25,6 +26,7 @@ mod listener;
 mod live;
 mod metastable;
 mod next_version;
+mod observe;
 mod panics;
 mod patience;
 mod policy;
