@@ -1,5 +1,6 @@
 //! What holds over every transport: the same conversations over `tcp://`, `unix://` and `mem://`.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use switchback::server::BoundServer;
@@ -17,7 +18,10 @@ fn addresses() -> Vec<(String, Option<crate::support::TempDir>)> {
         all.push((format!("unix://{}/it.sock", dir.path().display()), Some(dir)));
     }
     if cfg!(target_os = "linux") {
-        all.push((format!("unix://@switchback-it-{}", std::process::id()), None));
+        // Tests run beside each other, in one name space.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
+        all.push((format!("unix://@switchback-it-{process}-{number}"), None));
     }
     all
 }
