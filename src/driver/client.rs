@@ -17,6 +17,7 @@ use arc_swap::ArcSwapOption;
 use crate::driver::Runtime;
 use crate::driver::client_reader::ClientReader;
 use crate::driver::client_settings::ClientSettings;
+use crate::driver::ends::ClientTotals;
 use crate::driver::flusher::{FlushHost, Flusher, release};
 use crate::driver::outbound::{Eagerness, Flush, Outbound, threshold_bytes};
 use crate::driver::scratch::with_encode;
@@ -48,6 +49,7 @@ pub(crate) struct ClientShared {
     /// The server's address, for errors.
     pub(crate) peer: String,
     pub(crate) runtime: Runtime,
+    totals: Arc<ClientTotals>,
 }
 
 pub(crate) struct ClientState {
@@ -119,6 +121,7 @@ impl ClientDriver {
             keepalive: settings.keepalive,
             peer: stream.peer,
             runtime: runtime.clone(),
+            totals: Arc::clone(&settings.totals),
         });
         let flush = shared.lock().out.after_append(ALONE);
         shared.flush(flush);
@@ -458,6 +461,7 @@ impl ClientShared {
             return;
         }
         tracing::debug!(%error, "connection ended");
+        self.totals.count_end(&error);
         state.end = Some(error);
         let mut wakers = Vec::new();
         let sent_bytes = match &close {
