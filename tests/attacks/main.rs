@@ -21,4 +21,5 @@ mod role;
 mod server;
 mod suite;
 mod time;
+mod unexpected;
 mod victim;

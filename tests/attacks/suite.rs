@@ -25,7 +25,7 @@ use crate::process::{Figures, Process};
 use crate::raw::Raw;
 use crate::role::ECHO;
 use crate::time::{now, pause};
-use crate::victim::{Harm, Victim};
+use crate::victim::{Harm, PERIOD, Victim};
 
 /// An attack as data.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +99,7 @@ pub(crate) fn attack_server_with(
     let _alone = alone();
     let mut server = Process::start("server", fds_max);
     let address: SocketAddr = server.first.parse().unwrap();
-    let (control, victim) = (Control::start(), Victim::start(address));
+    let (control, victim) = (Control::start(PERIOD), Victim::start(address, PERIOD));
     let victim = control.runtime.block_on(victim);
     pause(IDLE);
     let (idle, before) = (victim.take(), Before::new(&mut server));
@@ -116,24 +116,28 @@ pub(crate) fn attack_server_with(
 }
 
 /// A client of a server that nobody attacks.
-struct Control {
-    address: SocketAddr,
+pub(crate) struct Control {
+    pub(crate) address: SocketAddr,
     victim: Victim,
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
     _server: Process,
 }
 
 impl Control {
-    fn start() -> Self {
+    pub(crate) fn start(period: Duration) -> Self {
         let server = Process::start("server", None);
         let address: SocketAddr = server.first.parse().unwrap();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let victim = runtime.block_on(Victim::start(address));
+        let victim = runtime.block_on(Victim::start(address, period));
         Self { address, victim, runtime, _server: server }
     }
 
-    fn take(&self) -> Harm {
+    pub(crate) fn take(&self) -> Harm {
         self.victim.take()
+    }
+
+    pub(crate) fn look(&self) -> Harm {
+        self.victim.look()
     }
 }
 
@@ -192,22 +196,22 @@ impl Evil {
 /// Attacks a client.
 pub(crate) fn attack_client(row: Row, attack: impl FnOnce(&mut Evil) -> Outcome) {
     let _alone = alone();
-    let control = Control::start();
+    let control = Control::start(PERIOD);
     let mut client = Process::start("client", None);
     let listener = TcpListener::bind("127.0.0.3:0").unwrap();
-    client.ask(&format!("victim {}", control.address));
-    client.ask(&format!("target {}", listener.local_addr().unwrap()));
+    client.ask(&format!("victim {} {}", control.address, PERIOD.as_millis()));
+    client.ask(&format!("target {} 1", listener.local_addr().unwrap()));
     pause(IDLE);
-    let idle = harm(&mut client);
+    let idle = harm(&mut client, "take");
     let before = Before::new(&mut client);
     control.take();
     let mut evil = Evil { client, listener, connections: 0 };
     let outcome = attack(&mut evil);
     before.last();
     let Evil { mut client, connections, .. } = evil;
-    let (harmed, elsewhere) = (harm(&mut client), control.take());
+    let (harmed, elsewhere) = (harm(&mut client, "take"), control.take());
     let after = before.settle(&mut client);
-    let still = harm(&mut client);
+    let still = harm(&mut client, "take");
     let harmed = Harm { errors: harmed.errors + still.errors, ..harmed };
     finish(
         row,
@@ -218,28 +222,35 @@ pub(crate) fn attack_client(row: Row, attack: impl FnOnce(&mut Evil) -> Outcome)
     );
 }
 
-fn harm(client: &mut Process) -> Harm {
-    let said = client.ask("take");
+/// `take` or `look`: those of [`Victim`], of the victim in a client.
+pub(crate) fn harm(client: &mut Process, command: &str) -> Harm {
+    let said = client.ask(command);
     let word = |name: &str| {
         let mut words = said.split(' ').filter_map(|word| word.split_once('='));
         words.find(|(found, _)| *found == name).map(|(_, word)| word).unwrap()
     };
     let count = |name| word(name).parse().unwrap();
-    let p99 = Duration::from_micros(word("p99_us").parse().unwrap());
-    let first_error = word("said").to_owned();
-    Harm { calls: count("calls"), errors: count("errors"), p99, first_error }
+    let time = |name| Duration::from_micros(word(name).parse().unwrap());
+    Harm {
+        calls: count("calls"),
+        errors: count("errors"),
+        p50: time("p50_us"),
+        p99: time("p99_us"),
+        max: time("max_us"),
+        first_error: word("said").to_owned(),
+    }
 }
 
 /// The attacked process before the attack.
-struct Before {
+pub(crate) struct Before {
     at: Instant,
-    figures: Figures,
+    pub(crate) figures: Figures,
     tasks: u64,
 }
 
 /// And after it.
-struct After {
-    figures: Figures,
+pub(crate) struct After {
+    pub(crate) figures: Figures,
     tasks: u64,
     peak_kib: u64,
     cpu: Duration,
@@ -247,7 +258,7 @@ struct After {
 }
 
 impl Before {
-    fn new(process: &mut Process) -> Self {
+    pub(crate) fn new(process: &mut Process) -> Self {
         let tasks = process.numbers("stats")["tasks"];
         Self { at: now(), figures: process.figures(), tasks }
     }
@@ -258,7 +269,7 @@ impl Before {
     }
 
     /// Waits until everything is back, at most 5 s.
-    fn settle(&self, process: &mut Process) -> After {
+    pub(crate) fn settle(&self, process: &mut Process) -> After {
         let (first, until) = (process.figures(), now() + BACK);
         let lasted = now() - self.at;
         let cpu = Duration::from_nanos(first.cpu_ns.saturating_sub(self.figures.cpu_ns));
@@ -273,12 +284,17 @@ impl Before {
         }
     }
 
-    fn is_back(&self, after: &After) -> bool {
+    pub(crate) fn is_back(&self, after: &After) -> bool {
         after.figures.fds <= self.figures.fds
             && after.figures.threads <= self.figures.threads
             // A call of the victim may be under way in either.
             && after.tasks <= self.tasks + 2
     }
+}
+
+/// How long the victim may wait.
+pub(crate) fn p99_max(idle: &Harm, elsewhere: &Harm) -> Duration {
+    (idle.p99 * 5).max(elsewhere.p99 * 3).max(P99_MAX)
 }
 
 /// Judges, writes the line, and fails where it must.
@@ -290,7 +306,7 @@ fn finish(
     [idle, harm, elsewhere]: [&Harm; 3],
 ) {
     let growth_kib = after.peak_kib.saturating_sub(before.figures.peak_kib);
-    let p99_max = (idle.p99 * 5).max(elsewhere.p99 * 3).max(P99_MAX);
+    let p99_max = p99_max(idle, elsewhere);
     let wants = format!("saw {}, wanted {}", outcome.saw, row.wants);
     outcome = outcome
         .check(process.is_alive(), "the process ended")
@@ -353,13 +369,13 @@ fn judge_log(log: &[u8], lasted: Duration, connections: u64) -> (usize, Vec<Stri
 }
 
 /// One attack at a time: two would be each other's harm.
-fn alone() -> std::sync::MutexGuard<'static, ()> {
+pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The victim's time without an attack: 50 calls.
-const IDLE: Duration = Duration::from_millis(500);
+pub(crate) const IDLE: Duration = Duration::from_millis(500);
 /// A p99 that is never too long.
 const P99_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 50 });
 /// An attack is observed at least so long.
