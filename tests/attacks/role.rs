@@ -139,6 +139,7 @@ impl Doors {
         server: BoundServer,
         until: impl Future<Output = ()> + Send + 'static,
     ) {
+        self.counted(); // Lets go of those that are closed.
         let (dispatch, totals) = (server.dispatch(), server.totals());
         let served = runtime.spawn(async move { drop(server.serve_until(until).await) });
         self.open.push(Door { dispatch, totals, served });

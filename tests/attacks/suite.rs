@@ -5,15 +5,17 @@
 //! idle time, 50 ms (100 in a debug build, where the same work takes many times as long), or three
 //! times what another client meets meanwhile at another server (the machine may be busy with other
 //! things, and an attack costs processor time); descriptors, threads and tasks are back within
-//! 5 s; no panic; and a log that is short, escaped and bounded.
+//! 5 s; every connection of the attacker was counted by the reason for its end; no panic; and a
+//! log that is short, escaped and bounded.
 //!
 //! A line reads: id, attack, verdict, what was seen and when, memory taken of what is allowed, the
 //! victim (p99 during the attack, idle, and at the other server), what is left after and was
-//! before, cost, scale, notes, faults.
+//! before, cost, how the attacker's connections were counted, scale, notes, faults.
 //!
 //! A row that waits for a defence is run and measured like every other, and says so. When it
 //! passes all the same, its test fails until the mark is taken off.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, PoisonError};
@@ -62,6 +64,9 @@ pub(crate) struct Outcome {
     pub(crate) after: Duration,
     /// Figures for people.
     pub(crate) note: String,
+    /// How the attacked process must have counted the ends of the attacker's connections: how
+    /// many for each reason, `LOST` for those without one.
+    pub(crate) ends: BTreeMap<String, u64>,
     /// What else went wrong.
     pub(crate) faults: Vec<String>,
 }
@@ -73,6 +78,14 @@ impl Outcome {
 
     pub(crate) fn note(mut self, note: String) -> Self {
         self.note = note;
+        self
+    }
+
+    /// So many of the attacker's connections ended for this reason.
+    pub(crate) fn ended(mut self, reason: &str, count: u64) -> Self {
+        if count > 0 {
+            *self.ends.entry(reason.to_owned()).or_default() += count;
+        }
         self
     }
 
@@ -109,10 +122,10 @@ pub(crate) fn attack_server_with(
     let (harm, elsewhere) = (victim.take(), control.take());
     let after = before.settle(&mut server);
     let still = victim.take();
-    victim.stop();
     let harm = Harm { errors: harm.errors + still.errors, ..harm };
     let connections = server.numbers("stats")["accepted"];
     finish(row, outcome, (&mut server, connections), (&before, &after), [&idle, &harm, &elsewhere]);
+    victim.stop(); // Its own end is none of the attack's.
 }
 
 /// A client of a server that nobody attacks.
@@ -246,6 +259,7 @@ pub(crate) struct Before {
     at: Instant,
     pub(crate) figures: Figures,
     tasks: u64,
+    ends: BTreeMap<String, u64>,
 }
 
 /// And after it.
@@ -260,12 +274,34 @@ pub(crate) struct After {
 impl Before {
     pub(crate) fn new(process: &mut Process) -> Self {
         let tasks = process.numbers("stats")["tasks"];
-        Self { at: now(), figures: process.figures(), tasks }
+        let ends = process.ends();
+        Self { at: now(), figures: process.figures(), tasks, ends }
     }
 
     /// The victim must have made enough calls to speak of a p99.
     fn last(&self) {
         pause(ATTACK_MIN.saturating_sub(now() - self.at));
+    }
+
+    /// How connections ended since then, once `count` of them have, or when `wait` is over.
+    pub(crate) fn ends(
+        &self,
+        process: &mut Process,
+        count: u64,
+        wait: Duration,
+    ) -> BTreeMap<String, u64> {
+        let until = now() + wait;
+        loop {
+            let mut ends = process.ends();
+            for (reason, count) in &self.ends {
+                *ends.get_mut(reason).expect("a counter does not go away") -= count;
+            }
+            ends.retain(|_, count| *count > 0);
+            if ends.values().sum::<u64>() >= count || now() >= until {
+                return ends;
+            }
+            pause(Duration::from_millis(5));
+        }
     }
 
     /// Waits until everything is back, at most 5 s.
@@ -307,10 +343,14 @@ fn finish(
 ) {
     let growth_kib = after.peak_kib.saturating_sub(before.figures.peak_kib);
     let p99_max = p99_max(idle, elsewhere);
+    let ends = before.ends(process, outcome.ends.values().sum(), BACK);
+    let counted = format!("counted {ends:?}, wanted {:?}", outcome.ends);
+    let is_counted = ends == outcome.ends;
     let wants = format!("saw {}, wanted {}", outcome.saw, row.wants);
     outcome = outcome
         .check(process.is_alive(), "the process ended")
         .check(growth_kib <= row.growth_kib_max, "memory grew too much")
+        .check(is_counted, counted)
         .check(harm.errors == 0, format!("victim: {}", harm.first_error))
         .check(harm.p99 <= p99_max, "the victim waited too long")
         .check(before.is_back(after), "descriptors, threads or tasks are not back")
@@ -320,7 +360,8 @@ fn finish(
     }
     let (lines, log) = judge_log(&process.log(), after.lasted, connections);
     outcome.faults.extend(log);
-    let Outcome { saw, after: when, note, faults } = outcome;
+    let Outcome { saw, after: when, note, faults, ends } = outcome;
+    let ends: Vec<String> = ends.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
     let verdict = match (row.awaiting, faults.is_empty()) {
         (None, true) => "pass".to_owned(),
         (None, false) => "FAIL".to_owned(),
@@ -337,10 +378,11 @@ fn finish(
     let scaled = if row.scaled.is_empty() { "as in the catalogue" } else { row.scaled };
     let line = format!(
         "{:<4} | {} | {verdict} | {saw} after {when:.1?} | +{growth_kib}/{} KiB | {victim} | \
-         {back} | {cost} | {scaled} | {note} | {}\n",
+         {back} | {cost} | {} | {scaled} | {note} | {}\n",
         row.id,
         row.what,
         row.growth_kib_max,
+        ends.join(", "),
         faults.join("; "),
     );
     // Not by the macros, which the harness keeps to itself: the table is the suite's result.

@@ -1,8 +1,7 @@
 //! A process under test with its victim, and what is measured around a row.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -97,7 +96,6 @@ impl<'a> Stand<'a> {
     /// Holds a row as often as planned. `n` chooses the attacker's address: what waits in the
     /// system for the end of old connections does not add up on one.
     pub(crate) fn hold(&mut self, case: &Case, held: &Held, plan: &Plan, n: usize) -> Line {
-        let ends = self.process.ends();
         let ran = self.process.numbers("stats").get("ux_started").copied();
         let before = Before::new(&mut self.process);
         self.process.reset_peak();
@@ -128,7 +126,8 @@ impl<'a> Stand<'a> {
             }
         };
         let has_failed = failure.is_some();
-        let counted = self.counted(&ends, times as u64, has_failed);
+        let patience = if has_failed { Duration::ZERO } else { COUNTED };
+        let counted = before.ends(&mut self.process, times as u64, patience);
         let after = before.settle(&mut self.process);
         let still = self.look(); // What was under way is part of it.
         let harm = Harm { errors: still.errors, first_error: still.first_error, ..harm };
@@ -164,27 +163,6 @@ impl<'a> Stand<'a> {
         Stood { side: self.side, idle: self.idle, first: self.first, last }
     }
 
-    /// How the connections ended that were made since `before`, once `times` of them have.
-    fn counted(
-        &mut self,
-        before: &BTreeMap<String, u64>,
-        times: u64,
-        has_failed: bool,
-    ) -> BTreeMap<String, u64> {
-        let until = now() + if has_failed { Duration::ZERO } else { COUNTED };
-        loop {
-            let mut ends = self.process.ends();
-            for (reason, count) in before {
-                *ends.get_mut(reason).expect("a counter does not go away") -= count;
-            }
-            ends.retain(|_, count| *count > 0);
-            if ends.values().sum::<u64>() >= times || is_over(until) {
-                return ends;
-            }
-            pause(Duration::from_millis(5));
-        }
-    }
-
     fn take(&mut self) -> Harm {
         match &self.victim {
             Some(victim) => victim.take(),
@@ -215,10 +193,6 @@ impl std::fmt::Display for Then {
             Self::Open { .. } => f.write_str("stays open"),
         }
     }
-}
-
-fn is_over(until: Instant) -> bool {
-    now() >= until
 }
 
 /// A row that is over in a moment is held so often at least.
