@@ -169,8 +169,8 @@ fn a9_lengths() {
 
 #[test]
 fn a14_call_ids() {
-    let wants = "PROTOCOL PROTOCOL PROTOCOL";
-    let row = Row::new("A14m", "answers to an even id, to 0, to one never sent", wants);
+    let what = "answers to an even id, to 0, to one never sent, on 342 connections each";
+    let row = Row::new("A14m", what, "PROTOCOL PROTOCOL PROTOCOL");
     attack_client(row, |evil| {
         let start = now();
         let attacks: [fn(u32) -> Vec<u8>; 3] = [
@@ -178,12 +178,55 @@ fn a14_call_ids() {
             |_| response(0, &[], &[7]),
             |call| response(call + 2, &[], &[7]),
         ];
-        let saw = ends(evil, &attacks, SOON);
-        let mut outcomes = evil.outcomes(3);
+        let mut saw: Vec<_> = (0..342).map(|_| ends(evil, &attacks, SOON)).collect();
+        saw.dedup();
+        let mut outcomes = evil.outcomes(1026);
+        let count = outcomes.len();
         outcomes.dedup();
-        Outcome::new(saw, start)
-            .ended("PROTOCOL", 3)
+        Outcome::new(saw.join(", "), start)
+            .ended("PROTOCOL", 1026)
+            .check(count == 1026, format!("{count} outcomes"))
             .check(outcomes == ["CONNECTION_LOST:Maybe"], format!("{outcomes:?}"))
+    });
+}
+
+/// Ids that are used up, again and again: the client goes on over new connections, and each call
+/// is made once, with the ids that are left.
+#[test]
+fn a14_ids_that_run_out() {
+    let row = Row {
+        scaled: "the last 3 ids of each connection for 2^31",
+        ..Row::new("A14n", "1,100 connections whose ids run out", "every call answered once")
+    };
+    attack_client(row, |evil| {
+        let start = now();
+        evil.begin_at(u32::MAX - 4);
+        let (mut odd, mut used_up) = (Vec::new(), None::<Raw>);
+        for _ in 0..1100 {
+            let mut raw = evil.calls(3, 10_000, 1);
+            // The next call is what a connection without ids is given up for.
+            let end = used_up.as_mut().map_or(End::Close(0), |raw| raw.end(SOON));
+            let ids: Vec<u32> = (0..3).map(|_| raw.next(now() + SOON).unwrap().call).collect();
+            // The last one first: the connection is held by the calls that are left.
+            for call in ids.iter().rev() {
+                raw.write(&response(*call, &[], &[7])).unwrap();
+            }
+            used_up = Some(raw);
+            if ids != [u32::MAX - 4, u32::MAX - 2, u32::MAX] || end != End::Close(0) {
+                odd.push(format!("{ids:?}, {end} before"));
+                break; // Enough is known; each may take seconds.
+            }
+        }
+        let mut outcomes = evil.outcomes(3300);
+        let count = outcomes.len();
+        outcomes.dedup();
+        let is_right = count == 3300 && outcomes == ["OK:7"];
+        let saw = if is_right { "every call answered once" } else { "calls lost" };
+        Outcome::new(saw, start)
+            .ended("NORMAL", 1099)
+            .ended("LOST", 1)
+            .note(format!("{count} calls: {outcomes:?}"))
+            .check(odd.is_empty(), odd.join(", "))
     });
 }
 

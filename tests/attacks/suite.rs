@@ -187,6 +187,12 @@ impl Evil {
         }
     }
 
+    /// Calls go over new connections from now on, the first of each with this id.
+    pub(crate) fn begin_at(&mut self, first_call: u32) {
+        let address = self.listener.local_addr().unwrap();
+        self.client.ask(&format!("target {address} {first_call}"));
+    }
+
     /// [`Evil::calls`]: a single one, and its id.
     pub(crate) fn call(&mut self) -> (Raw, u32) {
         let mut raw = self.calls(1, 10_000, 1);
@@ -210,15 +216,15 @@ impl Evil {
 pub(crate) fn attack_client(row: Row, attack: impl FnOnce(&mut Evil) -> Outcome) {
     let _alone = alone();
     let control = Control::start(PERIOD);
-    let mut client = Process::start("client", None);
+    let client = Process::start("client", None);
     let listener = TcpListener::bind("127.0.0.3:0").unwrap();
-    client.ask(&format!("victim {} {}", control.address, PERIOD.as_millis()));
-    client.ask(&format!("target {} 1", listener.local_addr().unwrap()));
-    pause(IDLE);
-    let idle = harm(&mut client, "take");
-    let before = Before::new(&mut client);
-    control.take();
     let mut evil = Evil { client, listener, connections: 0 };
+    evil.client.ask(&format!("victim {} {}", control.address, PERIOD.as_millis()));
+    evil.begin_at(1);
+    pause(IDLE);
+    let idle = harm(&mut evil.client, "take");
+    let before = Before::new(&mut evil.client);
+    control.take();
     let outcome = attack(&mut evil);
     before.last();
     let Evil { mut client, connections, .. } = evil;

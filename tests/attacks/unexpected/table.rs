@@ -169,4 +169,4 @@ const GROWTH_KIB_MAX: i64 = 1024;
 /// Fewer say nothing of a p99.
 const VICTIM_CALLS_MIN: usize = 50;
 /// A table that is shorter has lost its rows.
-const LINES_MIN: usize = if cfg!(debug_assertions) { 70 } else { 580 };
+const LINES_MIN: usize = if cfg!(debug_assertions) { 50 } else { 580 };
