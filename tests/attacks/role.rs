@@ -250,8 +250,8 @@ fn methods(gauge: &Arc<Gauge>) -> impl Iterator<Item = Method> {
     .into_iter()
 }
 
-/// `victim ADDRESS PERIOD_MS`, `take`, `look`, `target ADDRESS FIRST_CALL`, `calls COUNT TIMEOUT_MS BYTES`,
-/// `outcomes`, `stats`, and those of [`Callers`].
+/// `victim ADDRESS PERIOD_MS`, `take`, `look`, `target ADDRESS FIRST_CALL`,
+/// `calls COUNT TIMEOUT_MS BYTES`, `outcomes`, `stats`, and those of [`Callers`].
 fn client(runtime: &tokio::runtime::Runtime) {
     say("ready");
     let (mut victim, mut target) = (None::<Victim>, None::<Channel>);

@@ -15,7 +15,7 @@
 //! standard error. One row of it reads
 //!
 //! ```text
-//! | UX101 | server | CLOSE HEAD_CRC | 64 HEAD_CRC | 64 | 120 | 0 | 75 | 80 | 210 | 350 | 0 | pass |
+//! | UX101 | server | CLOSE HEAD_CRC | 64 HEAD_CRC | 64 | 12 | 0 | 75 | 80 | 210 | 350 | 0 | pass |
 //! ```
 //!
 //! the row's id and who was under test; what it did, which is what the row says or a failure; how
@@ -152,7 +152,7 @@ fn sample<T>(rows: Vec<T>, step: usize) -> Vec<T> {
 
 /// How often the victim of rows that last for a moment calls.
 const VICTIM_PERIOD: Duration = Duration::from_millis(2);
-/// Rows of minutes are left to a clock that can be paused, in an unoptimized build those of seconds.
+/// Rows of minutes are left to a clock that can be paused; in an unoptimized build, of seconds.
 const TIME_MAX: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 30 });
 /// One of so many rows is held in an unoptimized build.
 const QUICK_STEP: usize = 12;
