@@ -115,6 +115,10 @@ impl Table {
         std::io::stderr().write_all(summary.as_bytes()).unwrap();
         let failed: Vec<String> = self.failed().map(ToString::to_string).collect();
         assert!(failed.is_empty(), "{} rows of {path}:\n{}", failed.len(), failed.join("\n"));
+        for Stood { side, first, last, .. } in &self.stands {
+            let growth_kib = last.rss_kib.saturating_sub(first.rss_kib);
+            assert!(growth_kib <= STAND_KIB_MAX, "{side:?}: {growth_kib} KiB in all rows");
+        }
         assert!(self.lines.len() >= LINES_MIN, "{} rows were held", self.lines.len());
     }
 
@@ -166,6 +170,9 @@ const PEAK_KIB_MAX: u64 = 4 * 1024;
 const PEAK_KIB_EACH: u64 = 64;
 /// From a quarter of the repetitions to the end; what leaked 64 KiB each time would be above it.
 const GROWTH_KIB_MAX: i64 = 1024;
+/// In all quick rows together, which are hundreds of thousands of connections: 100 bytes that
+/// leaked on each would be above it.
+const STAND_KIB_MAX: u64 = 8 * 1024;
 /// Fewer say nothing of a p99.
 const VICTIM_CALLS_MIN: usize = 50;
 /// A table that is shorter has lost its rows.
