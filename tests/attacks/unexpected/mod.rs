@@ -26,7 +26,8 @@
 //!
 //! A row passes if the side did what the row says each time, every connection was counted, with
 //! the reason that was given, and memory, latency and leftovers are within the bounds of `judge`.
-//! What all rows together take is judged too: a small leak adds up.
+//! The memory that all rows take together is judged too, since a small leak adds up.
+//!
 //! Rows in which time passes are held at the same time, each with processes of its own.
 //!
 //! Left to memory, where a clock can be paused and a pipe be small: rows of minutes, and a write
