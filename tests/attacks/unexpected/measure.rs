@@ -198,7 +198,7 @@ impl std::fmt::Display for Then {
 /// A row that is over in a moment is held so often at least.
 const TIMES_MIN: usize = if cfg!(debug_assertions) { 8 } else { 40 };
 /// No row is held more often.
-const TIMES_MAX: usize = 2000;
+const TIMES_MAX: usize = 20_000;
 /// A row is held for so long at most to see whether its victim waits: thousands of calls.
 const LONG: Duration = Duration::from_secs(12);
 /// How long an end may take to be counted.
