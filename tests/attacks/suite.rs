@@ -165,6 +165,11 @@ impl Evil {
     /// Has the client make calls, and answers its hello.
     pub(crate) fn calls(&mut self, count: usize, timeout_ms: usize, bytes: usize) -> Raw {
         self.client.ask(&format!("calls {count} {timeout_ms} {bytes}"));
+        self.connection()
+    }
+
+    /// The connection that the client makes by itself, for calls it has; answers its hello.
+    pub(crate) fn connection(&mut self) -> Raw {
         let mut raw = Raw::of(self.accept()).unwrap();
         raw.welcome(&[ECHO]).unwrap();
         self.connections += 1;
