@@ -14,14 +14,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use crate::driver::Runtime;
 use crate::driver::client_reader::ClientReader;
-use crate::driver::client_settings::ClientSettings;
-use crate::driver::ends::ClientTotals;
 use crate::driver::flusher::{FlushHost, Flusher, release};
 use crate::driver::outbound::{Eagerness, Flush, Outbound, threshold_bytes};
 use crate::driver::scratch::with_encode;
 use crate::driver::signal::Signal;
+use crate::driver::{ClientSettings, ClientTotals, Runtime};
 use crate::error::{Error, ErrorKind};
 use crate::proto::{Beat, CallOutcome, Cancelled, ClientConnection, Conduct, Keepalive};
 use crate::proto::{KeepaliveLimits, KnownTable, LostDisposition};
