@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::client::call::Described;
 use crate::client::connector::{Connector, OneStream, Wait};
 use crate::client::{Call, ClientConfig};
-use crate::driver::{ClientDriver, Runtime};
+use crate::driver::{ClientDriver, ClientTotals, Runtime};
 use crate::error::{Error, ErrorKind};
 use crate::service::{Codec, Stub};
 use crate::transport::{Connect, Stream};
@@ -94,6 +94,12 @@ impl Channel {
     /// Safe; the attempt goes on.
     pub async fn ready(&self) -> Result<(), Error> {
         self.driver().await?.ready().await
+    }
+
+    /// How the connections of this channel ended, by reason; to be read at any time.
+    #[must_use]
+    pub fn totals(&self) -> Arc<ClientTotals> {
+        Arc::clone(&self.0.totals)
     }
 
     pub(crate) const fn connector(&self) -> &Arc<Connector> {
