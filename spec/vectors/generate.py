@@ -251,6 +251,7 @@ SCHEMA_TEXTS = [
     "enum{0:Leaf(i64),1:Both(^0,^0),2:Not{of:^0}}", "struct(?^0)",
 ]
 METHOD_TEXTS = [
+    "raw->raw!never", "opaque(proto.bank.Transfer)->opaque(proto.bank.Receipt)!never",
     V1_TEXT, V2_TEXT, "unit->unit!never", "u64->i64!never", "str->str!str",
     "struct{value:u8,next:?^0}->[struct{value:u8,next:?^0}]!opaque(uuid.v1)",
     "struct{a:u8,b:u8}->unit!never", "struct{b:u8,a:u8}->unit!never", *BUILTIN.values(),

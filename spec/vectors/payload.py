@@ -102,6 +102,11 @@ class Parser:
         types = self.list(")", self.type)
         return ("struct", ("newtype", types[0]) if len(types) == 1 else ("tuple", types))
 
+    def payload(self):
+        """A type, or bytes as they are (PL-16)."""
+        if not self.eat("raw"):
+            self.type()
+
     def type(self):
         if self.eat("?"):
             return ("option", self.type())
@@ -155,12 +160,12 @@ def parse_schema(text):
 
 def parse_method_text(text):
     parser = Parser(text)
-    parser.type()
+    parser.payload()
     parser.must("->")
-    parser.type()
+    parser.payload()
     parser.must("!")
     if not parser.eat("never"):
-        parser.type()
+        parser.payload()
     if parser.at != len(text):
         raise Invalid(f"text left over at {parser.at} of {text!r}")
 

@@ -20,7 +20,7 @@ def write(t, value, opened=()):
     if kind in ("f32", "f64"):
         if value != value or value in (float("inf"), float("-inf")):
             raise Invalid("no JSON number")
-        return repr(float(value)).replace("e+", "e")
+        return repr(float(value))
     if kind in ("char", "str"):
         return json.dumps(value, ensure_ascii=False)
     if kind == "bytes":

@@ -7,6 +7,7 @@ from common import V2_REQUEST, same
 
 ENUM = "enum{0:Unit,1:New(u32),2:Tup(u8,str),3:Str{x:i32,y:i32}}"
 RECORD = "struct{id:u64,name:str,tags:[u16],note:?u32}"
+DEEP = "enum{0:End(u8),1:More{next:^0},2:Pair(u8,^0)}"
 SIDES = "{enum{0:Buy,1:Sell}:u8}"
 LIST = "struct{next:?^0}"
 
@@ -15,6 +16,14 @@ def nested(levels):
     value = {"next": None}
     for _ in range(levels):
         value = {"next": value}
+    return value
+
+
+def more(levels, name="More"):
+    """An enum of so many levels."""
+    value = {"End": 9}
+    for _ in range(levels - 1):
+        value = {"More": {"next": value}} if name == "More" else {"Pair": [7, value]}
     return value
 
 
@@ -47,7 +56,7 @@ def payload_values():
         ("struct{secs:u64,nanos:u32}", [{"secs": 5, "nanos": 999999999}]),
         ("struct{value:u8,next:?^0}", [{"value": 1, "next": {"value": 2, "next": None}}]),
         ("enum{0:Leaf,1:Node([^0])}", ["Leaf", {"Node": ["Leaf", {"Node": []}]}]),
-        (LIST, [nested(31)]), (V2_REQUEST, [{"from": 7, "to": 9, "cents": 12500, "memo": "rent"}]),
+        (LIST, [nested(31)]), (DEEP, [more(1), more(50), more(50, "Pair")]), (V2_REQUEST, [{"from": 7, "to": 9, "cents": 12500, "memo": "rent"}]),
     ]
 
 
@@ -80,7 +89,8 @@ BAD_BINCODE = [
     (RECORD, "fb2c01016e0201fbfb0001", "field missing"), (ENUM, "04", "no such variant"),
     (ENUM, "fb0001", "no such variant"), (ENUM, "", "no bytes"), (ENUM, "fd0100000000000000",
      "64-bit form in a variant index"), ("enum{}", "00", "no such variant"),
-    (LIST, "01" * 32 + "00", "66 levels"), (LIST, "01" * 4096 + "00", "8194 levels"),
+    (LIST, "01" * 32 + "00", "65 levels"), (LIST, "01" * 4096 + "00", "8193 levels"),
+    (DEEP, "01" * 64 + "0009", "65 levels"), (DEEP, "0207" * 64 + "0009", "65 levels"),
 ]
 LENIENT_BINCODE = [
     ("u32", "fb0100", 1), ("u64", "fd0100000000000000", 1), ("i32", "fb0100", -1),
@@ -102,6 +112,7 @@ BAD_POSTCARD = [
     ("i16", "808004", "32768 in an i16"), ("i32", "8080808010", "2^31 in an i32"),
     ("f64", "00000000000000", "float cut"), ("f32", "0000000000", "a byte left over"),
     ("char", "01ff", "not UTF-8"), ("char", "02c3", "character cut"), ("char", "00", "no character"),
+    ("char", "026162", "two characters"),
     ("char", "03eda080", "a surrogate"), ("char", "056162636465", "5 bytes"),
     ("str", "0568656c6c", "longer than the bytes that are there"),
     ("str", "ffffffffffffffff7f61", "longer than the bytes that are there"),
@@ -119,6 +130,7 @@ BAD_POSTCARD = [
     (ENUM, "", "no bytes"), (ENUM, "8080808010", "2^32 in a variant index"),
     ("enum{}", "00", "no such variant"),
     (LIST, "01" * 32 + "00", "65 levels"), (LIST, "01" * 4096 + "00", "8193 levels"),
+    (DEEP, "01" * 64 + "0009", "65 levels"), (DEEP, "0207" * 64 + "0009", "65 levels"),
 ]
 LENIENT_POSTCARD = [
     ("u32", "8100", 1), ("u64", "81808080808080808000", 1), ("i32", "8100", -1),
@@ -175,6 +187,8 @@ BAD_JSON = [
     ("enum{}", '"A"', "no such variant"),
     (LIST, '{"next":' * 32 + '{"next":null}' + "}" * 32, "65 levels"),
     (LIST, '{"next":' * 4096, "8192 levels"),
+    (DEEP, '{"More":{"next":' * 64 + '{"End":9}' + "}}" * 64, "65 levels"),
+    (DEEP, '{"Pair":[7,' * 64 + '{"End":9}' + "]}" * 64, "65 levels"),
 ]
 LENIENT_JSON = [
     ("u8", " \t\r\n7 \n", 7), ("f64", "1", 1.0), ("f64", "25e-1", 2.5), ("f64", "-1E+2", -100.0),
