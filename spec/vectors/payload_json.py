@@ -154,7 +154,12 @@ class Reader:
         value = float(found)
         if value in (float("inf"), float("-inf")):
             raise Invalid("larger than a float")
-        return struct.unpack("<f", struct.pack("<f", value))[0] if kind == "f32" else value
+        if kind == "f32":
+            try:
+                return struct.unpack("<f", struct.pack("<f", value))[0]
+            except OverflowError:
+                raise Invalid("larger than a float") from None
+        return value
 
     def container(self, t, found, opened):
         kind = t[0]

@@ -47,6 +47,8 @@ fn explain(error: &Error, text: &str) -> DecodeError {
     let whole = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     let reason = whole.strip_suffix(&place).unwrap_or(&whole);
+    // It quotes what it refuses, which may be as long as the payload.
+    let reason = &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)];
     let message = match error.classify() {
         Category::Eof => {
             return DecodeError::Truncated { missing_bytes: 1, len_bytes: text.len() };
@@ -71,3 +73,6 @@ fn offset(error: &Error, text: &str) -> usize {
 fn before(error: &Error, text: &str) -> usize {
     offset(error, text).saturating_sub(1)
 }
+
+/// Of serde's reason; enough for a list of names that would have been right.
+const REASON_BYTES_MAX: usize = 512;
