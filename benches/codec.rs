@@ -105,7 +105,7 @@ fn protobuf(c: &mut Criterion) {
 fn fingerprints(c: &mut Criterion) {
     let mut group = c.benchmark_group("fingerprint");
     group.bench_function("of method", |b| {
-        b.iter(|| Fingerprint::of_method::<Message, Vec<Message>, Option<String>>());
+        b.iter(Fingerprint::of_method::<Message, Vec<Message>, Option<String>>);
     });
     let fingerprint = Fingerprint::of_method::<Message, Vec<Message>, Option<String>>();
     group.bench_function("fold", |b| b.iter(|| black_box(fingerprint).fold()));

@@ -2,8 +2,8 @@
 //!
 //! A counting allocator measures the peak of the thread that decodes. A block that grows is moved:
 //! while it is, the old one and the new one, twice as large, both count. Any bytes as any type,
-//! under limits as tight as 16 times the input, are checked by fuzz/bodies/payload.rs. What holds for
-//! every codec is shown for every one that this build has.
+//! under limits as tight as 16 times the input, are checked by fuzz/bodies/payload.rs. What holds
+//! for every codec is shown for every one that this build has.
 #![cfg(feature = "bincode")]
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
@@ -383,8 +383,8 @@ fn honest_messages_pass() {
     check(&(0..50_000_u32).map(|at| (at, at)).collect::<HashMap<_, _>>());
     check(&vec![vec![vec![1_u16, 2, 3]; 30]; 300]);
     check(&vec![vec!["a".to_owned(); 2]; 20_000]);
-    // A map of one entry is the dearest of them: 616 bytes are charged for a node. Postcard needs so
-    // little for small numbers that 5000 of these pass with larger ones only.
+    // A map of one entry is the dearest of them: 616 bytes are charged for a node. Postcard needs
+    // so little for small numbers that 5000 of these pass with larger ones only.
     let tiny =
         |first: i32| (first..first + 5000).map(|at| BTreeMap::from([("env".to_owned(), at)]));
     let small: Vec<_> = tiny(0).collect();

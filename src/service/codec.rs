@@ -35,7 +35,7 @@ impl Codec {
     /// Codec 2: postcard 1.
     #[cfg(feature = "postcard")]
     pub const POSTCARD: Self = Self(Kind::Postcard);
-    /// Codec 3: JSON. An error of decoding names the path to the field, as in `$.tags[3].name: ...`.
+    /// Codec 3: JSON. An error of decoding names the path to the field: `$.tags[3].name: ...`.
     #[cfg(feature = "json")]
     pub const JSON: Self = Self(Kind::Json);
     /// Codec 4: protobuf. It carries [`Proto`](crate::service::Proto) and

@@ -15,8 +15,8 @@ use crate::service::{Codec, Forms, Payload, Schema, SchemaWriter};
 
 /// A message of protobuf, as request, response or error of a method: codec 4 only.
 ///
-/// The schema text is `opaque(proto.<full name>)`: how the message evolves is protobuf's matter, and
-/// the fingerprint is blind to it.
+/// The schema text is `opaque(proto.<full name>)`: how the message evolves is protobuf's matter,
+/// and the fingerprint is blind to it.
 ///
 /// Memory: prost knows no limit for it. An element of a repeated message takes 2 bytes of the
 /// payload and the size of the message in memory, up to three times that while its vector grows;

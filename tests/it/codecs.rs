@@ -86,7 +86,7 @@ async fn pl_12_json_is_text_on_the_wire() {
     );
 }
 
-/// CA-6: a server that lacks the client's codec, found out from HELLO_ACK: the call is not sent, and
+/// CA-6: a server lacks the client's codec, as HELLO_ACK says: the call is not sent, and
 /// whoever reads the error sees names. Shown by a server of bytes that has bincode alone.
 #[tokio::test]
 async fn ca_6_a_missing_codec_is_told_by_name() {

@@ -1,10 +1,11 @@
-//! JSON by serde_json, strict where it would lose a value in silence (PL-11 to PL-14).
+//! JSON by serde_json: its forms are those of PL-12, its objects those of PL-13; strict where it
+//! would lose a value in silence (PL-14).
 //!
-//! Invariants: the text is checked for UTF-8 as a whole, so that no string needs to be, skipped ones
-//! included; the wrapper sees every level that makes serde_json recurse, so serde_json's own limit is
-//! off: at two levels of JSON for one of the type (PL-6) it would refuse what is legal.
-//! Memory: serde_json unescapes a string in a buffer of its own before the wrapper charges the copy,
-//! three times the payload at most while that buffer grows.
+//! Invariants: the text is checked for UTF-8 as a whole (PL-11), so that no string needs to be,
+//! skipped ones included; the wrapper sees every level that makes serde_json recurse, so its own
+//! limit is off: at two levels of JSON for one of the type (PL-6) it would refuse what is legal.
+//! Memory: serde_json unescapes a string in a buffer of its own before the wrapper charges the
+//! copy, three times the payload at most while that buffer grows.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,7 +1,7 @@
 //! A serde `Serializer` around JSON's, which refuses what would be read back as something else.
 //!
-//! Invariant: what passes is read back as the same value (PL-14). serde_json writes `null` for a NaN
-//! and for an option of nothing, and the reader takes that for no value.
+//! Invariant: what passes is read back as the same value (PL-14). serde_json writes `null` for a
+//! NaN and for an option of nothing, and the reader takes that for no value.
 //! Why around it: its `Formatter` is not told what a `null` stands for.
 
 use serde::ser::{

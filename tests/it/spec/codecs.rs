@@ -146,7 +146,7 @@ struct Node {
     #[prost(uint32, tag = "1")]
     value: u32,
     #[prost(message, optional, boxed, tag = "2")]
-    next: Option<Box<Node>>,
+    next: Option<Box<Self>>,
 }
 
 #[derive(Clone, PartialEq, Message)]
