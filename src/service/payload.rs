@@ -111,6 +111,8 @@ impl Forms {
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Raw(pub Bytes);
 
+// So that the compiler does not list it to whoever has forgotten a derive.
+#[diagnostic::do_not_recommend]
 impl Payload for Raw {
     fn encode_payload(&self, _: &Codec, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         out.extend_from_slice(&self.0);

@@ -25,6 +25,8 @@ use crate::service::{Codec, Forms, Payload, Schema, SchemaWriter};
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Proto<M>(pub M);
 
+// So that the compiler does not list it to whoever has forgotten a derive.
+#[diagnostic::do_not_recommend]
 impl<M: Message + Default + 'static> Payload for Proto<M> {
     const FORMS: Forms = Forms::PROTOBUF;
 
