@@ -12,6 +12,7 @@ use prost::{Message, Name};
 use crate::service::codec::{Append, DecodeError, EncodeError};
 use crate::service::limits::DecodeLimits;
 use crate::service::{Codec, Forms, Payload, Schema, SchemaWriter};
+use crate::util::fnv64;
 
 /// A message of protobuf, as request, response or error of a method: codec 4 only.
 ///
@@ -55,7 +56,11 @@ impl<M: Message + Default + 'static> Payload for Proto<M> {
 
 impl<M: Name + 'static> Schema for Proto<M> {
     fn write_schema(writer: &mut SchemaWriter) {
-        writer.opaque(&format!("proto.{}", M::full_name()));
+        let name = M::full_name();
+        if name.len() <= NAME_BYTES_MAX {
+            return writer.opaque(&format!("proto.{name}"));
+        }
+        writer.opaque(&format!("proto.{:016x}", fnv64(name.as_bytes())));
     }
 }
 
@@ -68,6 +73,9 @@ impl<M> From<M> for Proto<M> {
 fn not_in(codec: &Codec) -> String {
     format!("a message of protobuf has no form in {}, only in protobuf (4)", codec.name())
 }
+
+/// Of a full name; a longer one is hashed, since an opaque text has 64 (FP-1).
+const NAME_BYTES_MAX: usize = 64 - "proto.".len();
 
 /// What prost writes before every reason.
 const PREFIX: &str = "failed to decode Protobuf message: ";

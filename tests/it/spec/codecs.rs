@@ -11,6 +11,7 @@ use serde_json::Value;
 use switchback::Codec;
 use switchback::service::prost::{Message, Name};
 use switchback::service::{DecodeError, DecodeLimits, Payload, Proto, Raw, schema_text};
+use switchback::util::fnv64;
 
 use crate::spec::payload::{check_enums, check_golden, check_invalid};
 use crate::spec::{list, text, unhex, vectors};
@@ -181,6 +182,26 @@ impl Name for Record {
     const PACKAGE: &'static str = "vectors";
 }
 
+/// A name of 58 characters.
+#[derive(Clone, PartialEq, Message)]
+struct Longest {}
+
+/// One of 60.
+#[derive(Clone, PartialEq, Message)]
+struct TooLong {}
+
+const LONG: &str = "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn";
+
+impl Name for Longest {
+    const NAME: &'static str = LONG;
+    const PACKAGE: &'static str = "a";
+}
+
+impl Name for TooLong {
+    const NAME: &'static str = LONG;
+    const PACKAGE: &'static str = "a.b";
+}
+
 /// A number as the vectors write it.
 fn number<T: TryFrom<i128, Error: Debug>>(value: &Value) -> T {
     let number =
@@ -227,6 +248,9 @@ fn pl_15_protobuf_is_the_golden_bytes() {
 
     assert_eq!((Codec::PROTOBUF.id(), Codec::PROTOBUF.name()), (4, "protobuf"));
     assert_eq!(schema_text::<Proto<Record>>(), "opaque(proto.vectors.Record)");
+    assert_eq!(schema_text::<Proto<Longest>>(), format!("opaque(proto.a.{})", "n".repeat(56)));
+    let hash = fnv64(format!("a.b.{}", "n".repeat(56)).as_bytes());
+    assert_eq!(schema_text::<Proto<TooLong>>(), format!("opaque(proto.{hash:016x})"));
     let file = vectors("payload_protobuf.json");
     for (kind, canonical) in [("valid", true), ("lenient", false)] {
         for vector in list(&file, kind) {
