@@ -151,10 +151,7 @@ impl Codec {
         bytes: &[u8],
         limits: &DecodeLimits,
     ) -> Result<T, DecodeError> {
-        if bytes.len() >= PROBED_BYTES_MIN {
-            let bytes = bytes.len().saturating_mul(PROBE_FACTOR);
-            probe(bytes).map_err(|OutOfMemory { bytes }| DecodeError::NoMemory { bytes })?;
-        }
+        probe_for(bytes)?;
         let budget = Budget::new(limits, bytes.len());
         let decoded = match &self.0 {
             #[cfg(feature = "bincode")]
@@ -389,6 +386,16 @@ fn decode_custom<T: DeserializeOwned>(
             Err(DecodeError::Malformed { message })
         }
     }
+}
+
+/// Whether there is memory to decode a payload that is large.
+#[inline]
+pub(crate) fn probe_for(payload: &[u8]) -> Result<(), DecodeError> {
+    if payload.len() >= PROBED_BYTES_MIN {
+        let bytes = payload.len().saturating_mul(PROBE_FACTOR);
+        probe(bytes).map_err(|OutOfMemory { bytes }| DecodeError::NoMemory { bytes })?;
+    }
+    Ok(())
 }
 
 /// Payloads from here on are decoded only if there is memory for `PROBE_FACTOR` times as much: what

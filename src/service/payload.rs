@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::service::limits::{Budget, DecodeLimits};
 use crate::service::{Codec, DecodeError, EncodeError, Schema, SchemaWriter};
+use crate::util::try_grow;
 
 /// A value that travels as a payload.
 ///
@@ -114,7 +115,9 @@ pub struct Raw(pub Bytes);
 // So that the compiler does not list it to whoever has forgotten a derive.
 #[diagnostic::do_not_recommend]
 impl Payload for Raw {
-    fn encode_payload(&self, _: &Codec, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    fn encode_payload(&self, codec: &Codec, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        try_grow(out, self.0.len())
+            .map_err(|error| EncodeError { codec_id: codec.id(), message: error.to_string() })?;
         out.extend_from_slice(&self.0);
         Ok(())
     }
@@ -122,7 +125,11 @@ impl Payload for Raw {
     fn decode_payload(_: &Codec, bytes: &[u8], limits: &DecodeLimits) -> Result<Self, DecodeError> {
         // PL-16: nothing can be wrong with them; the copy counts as any other memory (PL-8).
         Budget::new(limits, bytes.len()).take_copy(limits, bytes.len())?;
-        Ok(Self(Bytes::copy_from_slice(bytes)))
+        let mut copy = Vec::new();
+        let room = copy.try_reserve_exact(bytes.len());
+        room.map_err(|_| DecodeError::NoMemory { bytes: bytes.len() })?;
+        copy.extend_from_slice(bytes);
+        Ok(Self(copy.into()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Codec 2: postcard 1, through serde (PL-9, PL-10).
 //!
-//! Invariants: encoding allocates nothing but what `out` grows by; decoding reads a slice, so every
+//! Invariants: encoding allocates nothing but what `out` grows by, and fails if that is not to be
+//! had; decoding reads a slice, so every
 //! length is checked against the bytes that remain before it is used.
 //! Why its messages are poor: postcard is made for machines without an allocator, and its error
 //! keeps no text of the value's own.
@@ -12,12 +13,14 @@ use serde::de::DeserializeOwned;
 
 use crate::service::codec::DecodeError;
 use crate::service::limits::{Budget, Limited};
+use crate::util::try_grow;
 
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
     serialize_with_flavor(value, Growing(out)).map_err(|error| match error {
         Error::SerdeSerCustom => {
             "the value's own Serialize refuses it, postcard keeps no reason".to_owned()
         }
+        Error::SerializeBufferFull => "no memory for the encoded value".to_owned(),
         other => other.to_string(),
     })
 }
@@ -42,14 +45,14 @@ impl Flavor for Growing<'_> {
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        try_grow(self.0, bytes.len()).map_err(|_| Error::SerializeBufferFull)?;
         self.0.extend_from_slice(bytes);
         Ok(())
     }
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.0.push(byte);
-        Ok(())
+        self.try_extend(&[byte])
     }
 
     fn finalize(self) -> postcard::Result<()> {

@@ -9,10 +9,10 @@
 
 use prost::{Message, Name};
 
-use crate::service::codec::{Append, DecodeError, EncodeError};
+use crate::service::codec::{Append, DecodeError, EncodeError, probe_for};
 use crate::service::limits::DecodeLimits;
 use crate::service::{Codec, Forms, Payload, Schema, SchemaWriter};
-use crate::util::fnv64;
+use crate::util::{fnv64, try_grow};
 
 /// A message of protobuf, as request, response or error of a method: codec 4 only.
 ///
@@ -37,6 +37,7 @@ impl<M: Message + Default + 'static> Payload for Proto<M> {
             return Err(fail(not_in(codec)));
         }
         let append = Append::to(out);
+        try_grow(append.out, self.0.encoded_len()).map_err(|error| fail(error.to_string()))?;
         self.0.encode(append.out).map_err(|error| fail(error.to_string()))?;
         append.keep();
         Ok(())
@@ -46,6 +47,7 @@ impl<M: Message + Default + 'static> Payload for Proto<M> {
         if !codec.is_protobuf() {
             return Err(DecodeError::Malformed { message: not_in(codec) });
         }
+        probe_for(bytes)?;
         M::decode(bytes).map(Self).map_err(|error| {
             let message = error.to_string();
             let message = message.strip_prefix(PREFIX).unwrap_or(&message).to_owned();

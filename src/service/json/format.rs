@@ -7,6 +7,8 @@
 //! Memory: serde_json unescapes a string in a buffer of its own before the wrapper charges the
 //! copy, three times the payload at most while that buffer grows.
 
+use std::io;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
@@ -16,10 +18,27 @@ use crate::service::codec::DecodeError;
 use crate::service::json::path::path_at;
 use crate::service::json::strict::Strict;
 use crate::service::limits::{Budget, Limited};
+use crate::util::try_grow;
 
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
-    let mut json = Serializer::new(out);
+    let mut json = Serializer::new(Growing(out));
     value.serialize(Strict::root(&mut json)).map_err(|error| error.to_string())
+}
+
+/// A vector as the encoder's output, which fails if there is no memory.
+struct Growing<'a>(&'a mut Vec<u8>);
+
+impl io::Write for Growing<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        try_grow(self.0, bytes.len()).map_err(io::Error::other)?;
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The value and the bytes it took, white space after it included.
