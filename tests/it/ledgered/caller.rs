@@ -7,27 +7,30 @@
 use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
 
 use switchback::service::Fingerprint;
 use switchback::{CallError, Channel, Code, Disposition, Status, Stub};
 
 use crate::ledger::{self, Answer, ClientLog, End, Issue, Outcome};
-use crate::ledgered::house::{BLOCKING, House, KINDS, PLAIN, SPAWNED, STUBBORN, VERSION};
+use crate::ledgered::house::{BLOCKING, KINDS, PLAIN, SPAWNED, STUBBORN, VERSION};
 use crate::ledgered::{Order, Random, Receipt, Time};
 
 /// One client: a channel, a log, and many callers.
 pub(crate) struct Client {
     number: u64,
-    channel: Channel,
+    channel: Mutex<Channel>,
     log: ClientLog,
-    house: Arc<House>,
+    disturb: Disturb,
     time: Time,
     issued: AtomicU64,
     overloaded: AtomicU64,
     has_hung: AtomicBool,
 }
+
+/// What is to happen when a client makes the call of this number; the other one is drawn.
+pub(crate) type Disturb = Box<dyn Fn(u64, u64) + Send + Sync>;
 
 /// One call to be.
 struct Plan {
@@ -50,13 +53,19 @@ enum Patience {
 type Result = std::result::Result<Receipt, CallError<Receipt>>;
 
 impl Client {
-    /// A client of one house, not yet connected.
-    pub(crate) fn new(log: &Path, number: u64, house: &Arc<House>, time: &Time) -> Self {
+    /// A client with a channel that need not be connected yet.
+    pub(crate) fn new(
+        log: &Path,
+        number: u64,
+        channel: Channel,
+        time: &Time,
+        disturb: Disturb,
+    ) -> Self {
         Self {
             number,
-            channel: Channel::lazy(&house.address).unwrap(),
+            channel: Mutex::new(channel),
             log: ClientLog::create(log, number).unwrap(),
-            house: Arc::clone(house),
+            disturb,
             time: time.clone(),
             issued: AtomicU64::new(0),
             overloaded: AtomicU64::new(0),
@@ -64,18 +73,25 @@ impl Client {
         }
     }
 
-    /// Makes `calls` calls, one after the other.
-    pub(crate) async fn work(self: Arc<Self>, calls: u64, mut random: Random) {
+    /// Goes on with another channel; calls on the one before go on there.
+    pub(crate) fn renew(&self, channel: Channel) {
+        *self.channel.lock().unwrap() = channel;
+    }
+
+    /// Makes `calls` calls, one after the other, as far as there is time for them.
+    pub(crate) async fn work(
+        self: Arc<Self>,
+        calls: u64,
+        until: Option<Instant>,
+        mut random: Random,
+    ) {
         for _ in 0..calls {
-            if self.has_hung.load(Ordering::Relaxed) {
+            let is_over = until.is_some_and(|until| self.time.now() >= until);
+            if is_over || self.has_hung.load(Ordering::Relaxed) {
                 return;
             }
             let seq = self.issued.fetch_add(1, Ordering::Relaxed);
-            match seq % DISTURBED_EVERY {
-                100 => self.house.cut(random.next()),
-                200 => self.house.drain(random.next()),
-                _ => {}
-            }
+            (self.disturb)(seq, random.next());
             let plan = Plan::new(self.number, seq, &mut random);
             if self.call(plan).await {
                 // As whoever is refused should: not at once again.
@@ -103,7 +119,7 @@ impl Client {
             deadline_at_us: self.time.us(now + timeout),
         };
         self.log.issue(issue).unwrap();
-        let call = self.channel.call(&STUBS[kind], order).timeout(timeout);
+        let call = self.channel.lock().unwrap().call(&STUBS[kind], order).timeout(timeout);
         let result = match within(call, patience, timeout + HUNG_AFTER).await {
             Some(result) => Some(result),
             None if matches!(patience, Patience::Whole) => {
@@ -238,7 +254,5 @@ static STUBS: LazyLock<Vec<Stub<Order, Receipt, Receipt>>> = LazyLock::new(|| {
         |kind: &crate::ledgered::house::Kind| Stub::new(kind.name, VERSION, Fingerprint::UNCHECKED);
     KINDS.iter().map(stub).collect()
 });
-/// One cut and one drain in so many calls of a client.
-const DISTURBED_EVERY: u64 = 400;
 const HUNG_AFTER: Duration = Duration::from_secs(2);
 const AFTER_REFUSAL: Duration = Duration::from_millis(20);
