@@ -160,8 +160,11 @@ async fn work(way: Way, folder: Arc<Folder>) -> (Trial, u64) {
         place.open().await;
         places.push(place);
     }
-    let renewals = clients(&places, &folder, &time).await;
+    let (renewals, stalled) = clients(&places, &folder, &time).await;
     let mut wrong = Vec::new();
+    if stalled > 0 && lag.load(Ordering::Relaxed) < LAG_US_MAX {
+        wrong.push(format!("{stalled} calls ran out of time that had plenty"));
+    }
     let mut last = Vec::new();
     for place in &places {
         last.extend(place.close(&mut wrong).await);
@@ -186,8 +189,9 @@ async fn work(way: Way, folder: Arc<Folder>) -> (Trial, u64) {
     (Trial { verdict: Verdict::default(), restarts, renewals, wrong }, lag.load(Ordering::Relaxed))
 }
 
-/// Has all clients do their calls; says how often one took a new channel.
-async fn clients(places: &[Arc<Place>], folder: &Folder, time: &Time) -> u64 {
+/// Has all clients do their calls; says how often one took a new channel, and how many calls ran
+/// out of time for no reason.
+async fn clients(places: &[Arc<Place>], folder: &Folder, time: &Time) -> (u64, u64) {
     let (until, mut random) = (time.now() + WORK_TIME, Random(1));
     let renewals = Arc::new(AtomicU64::new(0));
     let mut clients = Vec::new();
@@ -211,8 +215,8 @@ async fn clients(places: &[Arc<Place>], folder: &Folder, time: &Time) -> u64 {
         clients.push(client);
     }
     let mut callers = Vec::new();
-    for client in &clients {
-        for _ in 0..CALLERS {
+    for (client, callers_each) in clients.iter().zip(CALLERS.into_iter().cycle()) {
+        for _ in 0..callers_each {
             let random = Random(random.next());
             callers.push(tokio::spawn(Arc::clone(client).work(u64::MAX, Some(until), random)));
         }
@@ -220,10 +224,12 @@ async fn clients(places: &[Arc<Place>], folder: &Folder, time: &Time) -> u64 {
     for caller in callers {
         caller.await.unwrap();
     }
+    let mut stalled = 0;
     for client in clients {
         client.close();
+        stalled += client.stalled();
     }
-    renewals.load(Ordering::Relaxed)
+    (renewals.load(Ordering::Relaxed), stalled)
 }
 
 impl Place {
@@ -382,10 +388,13 @@ impl Drop for Alive {
 
 const PLACES: u64 = 2;
 const CLIENTS: u64 = 12;
-const CALLERS: u64 = 8;
+/// Of a client: with few of them nobody hides that one was forgotten.
+const CALLERS: [u64; 3] = [2, 3, 16];
 /// One restart and two renewals in so many calls of a client.
 const DISTURBED_EVERY: u64 = 300;
 const BACKLOG: usize = 64;
+/// A machine that is later than this by itself may be late with anything.
+const LAG_US_MAX: u64 = 250_000;
 const WORK_TIME: Duration = Duration::from_millis(1500);
 /// The longest drain, and the longest linger.
 const REST_MAX: Duration = Duration::from_secs(12);

@@ -17,7 +17,7 @@ use super::load::{Books, Class, Ended, OnWire, Run, Tried};
 use super::record::How;
 use super::report::{Call, Invariant, Verdict};
 use super::retries::{Budget, Retried, within_budget};
-use super::tiers::maker_of;
+use super::tiers::{maker_of, within_tiers};
 
 /// How much time is forgiven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +122,7 @@ fn judge(mut books: Books, rules: &Rules) -> Verdict {
     strays(&mut verdict, (tries.rest, sents.rest), ends.rest, runs.rest);
     stray_parents(&books, &mut verdict);
     if let Some(budget) = &rules.budget {
+        within_tiers(budget, &retried, &books, &mut verdict);
         within_budget(budget, retried, &mut verdict);
     }
     verdict

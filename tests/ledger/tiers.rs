@@ -11,11 +11,15 @@
 //!   so this is exact but for its rounding.
 //! - L1: it ends by that time too, and with the execution at the latest
 //! - L5: an execution that serves a retry makes calls that are not tried again. So two tiers send
-//!   five requests at most where each alone would send three, not nine.
+//!   five requests at most where each alone would send three, not nine; `Budget::nested_max` says
+//!   how many there may be for one call.
+
+use std::collections::BTreeMap;
 
 use super::case::{Case, Nonces, WIRE_ROUNDING_US, apart};
 use super::load::{Books, Issued, Run};
 use super::report::{Call, Invariant, Verdict};
+use super::retries::{Budget, Retried};
 
 /// The execution that made a call, if a handler did.
 pub(super) fn maker_of<'a>(
@@ -34,6 +38,28 @@ pub(super) fn maker_of<'a>(
         });
     }
     maker
+}
+
+/// Reports every call whose executions, all together, tried too often to be served by others.
+pub(super) fn within_tiers(
+    budget: &Budget,
+    calls: &[Retried],
+    books: &Books,
+    verdict: &mut Verdict,
+) {
+    let mut attempts = BTreeMap::<Call, u32>::new();
+    for call in calls {
+        if let Some(parent) = books.parents.get(&call.issue.call) {
+            let served = Call { client: parent.client, seq: parent.parent_seq };
+            *attempts.entry(served).or_default() += 1 + call.retries;
+        }
+    }
+    let max = budget.nested_max;
+    for (call, count) in attempts.into_iter().filter(|(_, count)| *count > max) {
+        verdict.report(Invariant::L5, Some(call), || {
+            format!("its executions made {count} attempts of calls of their own, of {max} in all")
+        });
+    }
 }
 
 impl Case<'_> {

@@ -120,6 +120,7 @@ fn retries_stay_within_their_budget() {
         reserve: 2,
         window_us: 1_000_000,
         longest_us: 200_000,
+        nested_max: 0,
     };
     // Ten calls every 100 ms, `retried` of which have a second attempt; nothing else of note.
     let history = |retried: &[u64], attempt: u32| {

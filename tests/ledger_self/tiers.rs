@@ -1,7 +1,7 @@
 //! Calls that handlers make, and clients that are killed: by hand, and broken in the smallest ways.
 
 use crate::ledger::Invariant::{self, Clock, L1, L3, L4, L5, L7, Log, Unissued};
-use crate::ledger::{Rules, Verdict, check_bytes};
+use crate::ledger::{Budget, Rules, Verdict, check_bytes};
 
 /// Both tiers agree, and what handlers made is counted.
 #[test]
@@ -67,8 +67,27 @@ fn a_crash_explains_open_calls_and_nothing_else() {
 
     let wrong = "crash 1 1004000";
     let logs = [open, front.clone(), nested.clone(), back.clone()];
-    assert!(try_judge(&logs, wrong).is_err(), "as many records as it says");
-    assert!(try_judge(&logs, &format!("crash 7 1004000\n{wrong}")).is_err(), "nothing after it");
+    assert!(try_judge(&logs, wrong, &RULES).is_err(), "as many records as it says");
+    assert!(
+        try_judge(&logs, &format!("crash 7 1004000\n{wrong}"), &RULES).is_err(),
+        "nothing after it"
+    );
+}
+
+/// Two tiers do not multiply their attempts: there are so many for one call in all. Shown at the
+/// limit and one beyond; call 1 is served by two executions, which make three attempts.
+#[test]
+fn tiers_do_not_multiply_attempts() {
+    let by = |nested_max: u32| {
+        let longest_us = 200_000;
+        let (attempts_max, per_mille, reserve, window_us) = (3, 100, 9, 1_000_000);
+        let budget = Budget { attempts_max, per_mille, reserve, window_us, longest_us, nested_max };
+        let stop = format!("stop {}", CLEAN[0].lines().count());
+        let rules = Rules { budget: Some(budget), ..RULES };
+        try_judge(&CLEAN.map(str::to_owned), &stop, &rules).unwrap().count(L5)
+    };
+
+    assert_eq!((by(3), by(2)), (0, 1));
 }
 
 fn judge(logs: &[String; 4]) -> Verdict {
@@ -77,10 +96,10 @@ fn judge(logs: &[String; 4]) -> Verdict {
 
 /// The first log ends in this line.
 fn judge_ending(logs: &[String; 4], last: &str) -> Verdict {
-    try_judge(logs, last).expect("the logs are well-formed")
+    try_judge(logs, last, &RULES).expect("the logs are well-formed")
 }
 
-fn try_judge(logs: &[String; 4], last: &str) -> std::io::Result<Verdict> {
+fn try_judge(logs: &[String; 4], last: &str, rules: &Rules) -> std::io::Result<Verdict> {
     let owners = ["client 7", "server 3", "client 9", "server 4"];
     let texts: Vec<String> = owners
         .iter()
@@ -92,7 +111,7 @@ fn try_judge(logs: &[String; 4], last: &str) -> std::io::Result<Verdict> {
         })
         .collect();
     let logs: Vec<_> = owners.into_iter().zip(texts.iter().map(String::as_bytes)).collect();
-    check_bytes(&logs, &Rules { transit_us: 1_000, ..Rules::SIMULATED })
+    check_bytes(&logs, rules)
 }
 
 /// A client's two calls, which a server serves; the first is tried again. Each execution makes a
@@ -137,6 +156,7 @@ start 4398046511106 9 1 0 sim.Work/look 1 1022500 1032500
 finish 4398046511106 ok 1023000
 ",
 ];
+const RULES: Rules = Rules { transit_us: 1_000, ..Rules::SIMULATED };
 const REFUSED: &str = "end 2 refused not_processed 1025000 -";
 
 /// What is broken, and the edit that breaks it.

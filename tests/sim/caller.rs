@@ -20,7 +20,9 @@ use crate::house::{
     BLOCKING, Complaints, Ending, KINDS, Kind, LOOK, OldOrder, Order, PLAIN, Receipt, SPAWNED,
     STUBBORN, TAG, TURN, tag_of,
 };
-use crate::ledger::{self, Answer, ClientLog, End, Issue, Memory, Outcome, Parent, Rest, Sent};
+use crate::ledger::{
+    self, Answer, Call, ClientLog, End, Issue, Memory, Outcome, Parent, Rest, Sent,
+};
 use crate::net::Net;
 use crate::random::Random;
 use crate::relay::{self, Errand, RELAYS, Relays, Served};
@@ -309,7 +311,7 @@ impl Client {
                 (!is_whole).then(|| format!("{len} bytes came, {answer_bytes} were asked for"))
             }
             Some(Err(CallError::Rpc(status))) => {
-                self.excuses.missing((self.number, seq), status, left_us)
+                self.excuses.missing(Call { client: self.number, seq }, status, left_us)
             }
         };
         if let Some(wrong) = wrong {

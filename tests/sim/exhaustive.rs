@@ -77,8 +77,8 @@ fn a_server_of_two_tiers_is_killed_at_every_step() {
     let setting = Setting { mix: Mix::scripted(&[Fault::Kill]), ..setting };
     let (passed_on, open) = (AtomicU64::new(0), AtomicU64::new(0));
     at_every_step(calm.steps, |at| {
-        for (number, port) in [BACK, BACK - 1, BACK - 2].into_iter().enumerate() {
-            let gone = if (number as u64 + at) % 2 == 0 { Gone::Closed } else { Gone::Silent };
+        for port in [BACK, BACK - 1, BACK - 2] {
+            let gone = if at.is_multiple_of(2) { Gone::Closed } else { Gone::Silent };
             let kill = |world: &Arc<World>| world.kill(port, gone, 3000);
             let what = format!("{port} killed at step {at}, {gone:?}");
             let report = checked(&what, once(at, &setting, kill));

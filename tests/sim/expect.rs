@@ -14,7 +14,7 @@ use switchback::{Code, Disposition, ErrorKind, Status};
 use crate::executor::Halt;
 use crate::faults::Fault;
 use crate::house::House;
-use crate::ledger::{Budget, Rest, Rules, Verdict, check_bytes};
+use crate::ledger::{Budget, Call, Rest, Rules, Verdict, check_bytes};
 use crate::relay::PassedOn;
 use crate::world::{GOD, Setting, World};
 
@@ -36,12 +36,7 @@ impl Excuses {
     }
 
     /// Why nothing explains this status of a call, if so; `left_us` were left until the deadline.
-    pub(crate) fn missing(
-        &self,
-        call: (u64, u64),
-        status: &Status,
-        left_us: u64,
-    ) -> Option<String> {
+    pub(crate) fn missing(&self, call: Call, status: &Status, left_us: u64) -> Option<String> {
         if status.disposition() == Disposition::Processed && self.passed_on.has(call, status.code())
         {
             return None;
@@ -227,6 +222,8 @@ const BUDGET: Budget = Budget {
     reserve: 10,
     window_us: 10_000_000,
     longest_us: 3_000_000,
+    // Three attempts, and one for each retry of the call: an execution makes one call.
+    nested_max: 5,
 };
 /// A call that nobody read, time after time, is sent again after so long at most, if there is time
 /// for it.

@@ -9,7 +9,6 @@
 //! written down, so that whoever gets a handler's status knows which handler passed it on. Deadline
 //! and retry mark are the library's to inherit: nothing here sets them.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use switchback::{CallError, Code, Cx, Method, Run, Status, Stub};
 
 use crate::caller::{Habits, Patience, Plan};
 use crate::house::{Desk, Ending, Kind, Order, Receipt, kind};
-use crate::ledger::How;
+use crate::ledger::{Call, How};
 use crate::random::Random;
 
 /// What a method takes that calls on.
@@ -57,9 +56,9 @@ pub(crate) struct Served {
     pub(crate) deadline_at_us: u64,
 }
 
-/// The codes that handlers passed on, by the call that they served.
+/// The codes that handlers passed on, with the call that each served.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct PassedOn(Arc<Mutex<BTreeMap<(u64, u64), Vec<Code>>>>);
+pub(crate) struct PassedOn(Arc<Mutex<Vec<(Call, Code)>>>);
 
 impl Relays {
     /// The relay's index and what it is to do, if this call is one.
@@ -132,7 +131,7 @@ async fn serve(
     };
     match result {
         Some(Err(CallError::Rpc(status))) => {
-            desk.passed_on().note((client, seq), status.code());
+            desk.passed_on().note(Call { client, seq }, status.code());
             execution.finish(How::Err);
             Err(status.into())
         }
@@ -142,21 +141,20 @@ async fn serve(
 }
 
 impl PassedOn {
-    fn note(&self, served: (u64, u64), code: Code) {
+    fn note(&self, served: Call, code: Code) {
         // Codes of a client become another's on the wire (ST-2).
         let code = if code.is_local() { Code::UNAVAILABLE } else { code };
-        self.0.lock().unwrap().entry(served).or_default().push(code);
+        self.0.lock().unwrap().push((served, code));
     }
 
     /// Whether a handler that served this call passed this code on.
-    pub(crate) fn has(&self, served: (u64, u64), code: Code) -> bool {
-        self.0.lock().unwrap().get(&served).is_some_and(|codes| codes.contains(&code))
+    pub(crate) fn has(&self, served: Call, code: Code) -> bool {
+        self.0.lock().unwrap().contains(&(served, code))
     }
 
     /// How many there were.
     pub(crate) fn count(&self) -> u64 {
-        let lengths: usize = self.0.lock().unwrap().values().map(Vec::len).sum();
-        lengths.try_into().expect("a length fits in 64 bits")
+        self.0.lock().unwrap().len().try_into().expect("a length fits in 64 bits")
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Client {
     time: Time,
     issued: AtomicU64,
     overloaded: AtomicU64,
+    /// Calls that ran out of time though they had plenty.
+    stalled: AtomicU64,
     has_hung: AtomicBool,
 }
 
@@ -69,6 +71,7 @@ impl Client {
             time: time.clone(),
             issued: AtomicU64::new(0),
             overloaded: AtomicU64::new(0),
+            stalled: AtomicU64::new(0),
             has_hung: AtomicBool::new(false),
         }
     }
@@ -106,6 +109,11 @@ impl Client {
         self.overloaded.load(Ordering::Relaxed)
     }
 
+    /// Calls that ran out of time though nothing in the workload explains it.
+    pub(crate) fn stalled(&self) -> u64 {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
     /// Makes one call; says whether it was refused.
     async fn call(&self, plan: Plan) -> bool {
         let Plan { kind, order, timeout, patience } = plan;
@@ -136,10 +144,12 @@ impl Client {
         };
         let ended_at_us = self.time.us(self.time.now());
         self.log.end(End { seq, outcome, disposition, ended_at_us, answer }).unwrap();
-        if let Some(Err(CallError::Rpc(status))) = &result
-            && status.code() == Code::OVERLOADED
-        {
-            self.overloaded.fetch_add(1, Ordering::Relaxed);
+        if let Some(Err(CallError::Rpc(status))) = &result {
+            // Blocking calls wait for a thread, of which there are few.
+            let is_stalled = outcome == Outcome::Deadline && timeout >= AMPLE && kind != BLOCKING;
+            self.stalled.fetch_add(is_stalled.into(), Ordering::Relaxed);
+            let is_overload = status.code() == Code::OVERLOADED;
+            self.overloaded.fetch_add(is_overload.into(), Ordering::Relaxed);
         }
         outcome == Outcome::Refused
     }
@@ -201,7 +211,7 @@ fn class(status: &Status) -> Outcome<'static> {
 impl Plan {
     /// A call as the seed has it. Times are short, so that deadlines, drops and answers meet.
     fn new(client: u64, seq: u64, random: &mut Random) -> Self {
-        let (mut timeout_ms, mut hold_us, mut yields) = (1000, 0, 0);
+        let (mut timeout, mut hold_us, mut yields) = (AMPLE, 0, 0);
         let mut patience = Patience::Whole;
         let kind = match random.below(100) {
             0..30 => PLAIN,
@@ -227,7 +237,7 @@ impl Plan {
             }
         };
         if random.below(4) == 0 {
-            timeout_ms = random.between(1, 12);
+            timeout = Duration::from_millis(random.between(1, 12));
         }
         if random.below(6) == 0 {
             patience = match random.below(2) {
@@ -241,11 +251,12 @@ impl Plan {
         }
         if kind == STUBBORN && random.below(40) == 0 {
             // Nobody but the client's own sweep ends this call in time.
-            (timeout_ms, hold_us, patience) = (20, 600_000, Patience::Whole);
+            timeout = Duration::from_millis(20);
+            (hold_us, patience) = (600_000, Patience::Whole);
         }
         let fails = random.below(10) == 0;
         let order = Order { client, seq, hold_us, yields, fails };
-        Self { kind, order, timeout: Duration::from_millis(timeout_ms), patience }
+        Self { kind, order, timeout, patience }
     }
 }
 
@@ -254,5 +265,7 @@ static STUBS: LazyLock<Vec<Stub<Order, Receipt, Receipt>>> = LazyLock::new(|| {
         |kind: &crate::ledgered::house::Kind| Stub::new(kind.name, VERSION, Fingerprint::UNCHECKED);
     KINDS.iter().map(stub).collect()
 });
+/// Far more than any handler takes that has so much.
+const AMPLE: Duration = Duration::from_secs(1);
 const HUNG_AFTER: Duration = Duration::from_secs(2);
 const AFTER_REFUSAL: Duration = Duration::from_millis(20);
