@@ -7,7 +7,10 @@
 //! drains alone, so the ledger allows no unknown outcome (L6); and when all is over no task, no
 //! state of a connection, no call and no byte is left (L9).
 //!
-//! Invariant: nothing waits for time to pass but the workload itself, which has a second and a half.
+//! What it does not see: a wake that was forgotten is mostly made up for by the next call on the same
+//! connection. The simulation's quiet seeds do.
+//!
+//! Invariant: nothing waits for time to pass but the workload, which has a second and a half.
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -18,8 +18,9 @@
 //! What a user of the writers owes: `issue` before the call is made, `end` when its outcome is in
 //! hand; `start` before the handler's body does anything, `finish` before its answer may leave
 //! (also when its future is dropped: `How::Dropped`); `close` at a good end; `parent` after the
-//! `issue` of a call that a handler makes; `crash` in the name of a client that was killed. Times are
-//! microseconds since the UNIX epoch, or since the start of a simulation, read by the caller.
+//! `issue` of a call that a handler makes; `crash` in the name of a client that was killed. All
+//! times are microseconds since the UNIX epoch, or since the start of a simulation, read by the
+//! caller.
 #![allow(dead_code, reason = "each test or example that includes this uses a part of it")]
 #![allow(unused_imports, reason = "as above, for the re-exports")]
 #![allow(unreachable_pub, reason = "the module is the same in binaries and in test harnesses")]

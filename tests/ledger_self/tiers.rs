@@ -178,6 +178,8 @@ const BROKEN: &[(&[Invariant], &str, &str)] = &[
                "issue 2 sim.Work/look 1 1 1002999 1202999"),
     (&[L1, Clock], "finish 3298534883330 dropped 1004600", "finish 3298534883330 dropped 1003400"),
     // Two executions made it, and a call that nobody issued is said to be made.
-    (&[Log], "parent 1 7 2 3298534883331", "parent 1 7 2 3298534883331\nparent 1 7 2 3298534883331"),
-    (&[Log], "parent 1 7 2 3298534883331", "parent 1 7 2 3298534883331\nparent 5 7 1 3298534883329"),
+    (&[Log], "parent 1 7 2 3298534883331",
+             "parent 1 7 2 3298534883331\nparent 1 7 2 3298534883331"),
+    (&[Log], "parent 1 7 2 3298534883331",
+             "parent 1 7 2 3298534883331\nparent 5 7 1 3298534883329"),
 ];

@@ -70,9 +70,9 @@ fn a_client_is_killed_at_every_step() {
 fn a_server_of_two_tiers_is_killed_at_every_step() {
     let relays = Relays { percent: 100, only: None };
     let habits = Habits { relays, ..Habits::patient() };
-    let setting = Setting { habits, has_tiers: true, ..scenario() };
+    let setting = Setting { habits, has_tiers: true, callers: 2, ..scenario() };
     let calm = checked("calm", run_with(SEED, &setting, false, |_| ()));
-    let calls = 24 + setting.clients;
+    let calls = 12 + setting.clients;
     assert_eq!((calm.verdict.calls, calm.verdict.nested), (2 * calls, calls));
     let setting = Setting { mix: Mix::scripted(&[Fault::Kill]), ..setting };
     let (passed_on, open) = (AtomicU64::new(0), AtomicU64::new(0));
