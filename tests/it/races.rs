@@ -7,8 +7,8 @@
 //! drains alone, so the ledger allows no unknown outcome (L6); and when all is over no task, no
 //! state of a connection, no call and no byte is left (L9).
 //!
-//! What it does not see: a wake that was forgotten is mostly made up for by the next call on the same
-//! connection. The simulation's quiet seeds do.
+//! What it does not see: a wake that was forgotten is mostly made up for by the next call on the
+//! same connection. The simulation's quiet seeds see it.
 //!
 //! Invariant: nothing waits for time to pass but the workload, which has a second and a half.
 use std::pin::Pin;
