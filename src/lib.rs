@@ -38,7 +38,7 @@
 // The macros name the crate by its name; so do its own tests.
 extern crate self as switchback;
 
-#[cfg(feature = "macros")]
+#[cfg(feature = "builtin")]
 pub mod builtin;
 pub mod client;
 pub mod driver;

@@ -1,6 +1,6 @@
 //! Calling: a channel to a server, and calls on it.
 
-#[cfg(feature = "macros")]
+#[cfg(feature = "builtin")]
 mod builtin;
 mod call;
 mod channel;
@@ -15,7 +15,7 @@ mod raw;
 mod tower;
 mod with_metadata;
 
-#[cfg(feature = "macros")]
+#[cfg(feature = "builtin")]
 pub use builtin::{CountersClient, HealthClient, ReflectionClient};
 pub use call::Call;
 pub use channel::{Channel, ChannelBuilder};

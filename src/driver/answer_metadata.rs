@@ -31,7 +31,7 @@ impl ServerShared {
             state.answers.retain(|id, _| id.0 == serving || pending.admitted(*id).is_some());
         }
         self.has_answers.store(true, Ordering::Release);
-        state.answers.entry(call).or_default().push(name, value)
+        state.answers.or_default(call).push(name, value)
     }
 
     pub(crate) fn take_answer_metadata(&self, call: CallId) -> Option<MetadataBlock> {

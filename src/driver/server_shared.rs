@@ -4,7 +4,6 @@
 //! ended; every such call is answered exactly once, or the connection has ended; the table is
 //! announced in the order of its changes, under the connection's lock.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
@@ -21,8 +20,8 @@ use crate::proto::{Admitted, Beat, Conduct, Keepalive, KeepaliveLimits, PendingC
 use crate::service::{
     CallScope, Credentials, Dispatch, MetadataBlock, Peer, Status, TableListener, append_status,
 };
-use crate::util::OutOfMemory;
 use crate::util::bugs::{Bug, is_seeded};
+use crate::util::{FlatMap, OutOfMemory};
 use crate::wire::append_control;
 use crate::wire::{CallId, Code, Disposition, FRAME_BYTES_FLOOR, Kind, MethodId, TablePayload};
 
@@ -66,7 +65,7 @@ pub(crate) struct ServerState {
     pub(crate) announced: Option<Arc<TablePayload>>,
     pub(crate) keepalive: Keepalive,
     /// What travels beside the answers of calls that have none yet.
-    pub(crate) answers: BTreeMap<CallId, MetadataBlock>,
+    pub(crate) answers: FlatMap<CallId, MetadataBlock>,
     /// Why the stream failed, where more is known than that it did.
     pub(crate) failure: Option<Error>,
     pub(crate) is_ended: bool,
@@ -127,7 +126,7 @@ impl ServerShared {
             pending: PendingCalls::new(),
             announced: None,
             keepalive: Keepalive::new(settings.keepalive),
-            answers: BTreeMap::new(),
+            answers: FlatMap::new(),
             failure: None,
             is_ended: false,
             charged: 0,

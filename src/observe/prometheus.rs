@@ -3,7 +3,6 @@
 //! Histograms show every third of their bounds, the doublings from 1 us to 67 s: 28 lines a series
 //! instead of 80, always the same ones, so that rates can be made of them.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::observe::{Metric, Recorder, Sample, Source, Value};
@@ -32,7 +31,8 @@ pub fn prometheus(sources: &[&dyn Source]) -> String {
         source.report(&mut page);
     }
     let mut text = String::new();
-    for (name, (metric, lines)) in page.metrics {
+    for (metric, lines) in page.metrics {
+        let name = metric.name;
         // What is written to a string does not fail.
         let _ = writeln!(text, "# HELP {name} {}", metric.meaning);
         let _ = writeln!(text, "# TYPE {name} {}", metric.kind.as_str());
@@ -44,13 +44,19 @@ pub fn prometheus(sources: &[&dyn Source]) -> String {
 /// Lines by metric: the format wants those of one metric together.
 #[derive(Default)]
 struct Page {
-    metrics: BTreeMap<&'static str, (&'static Metric, String)>,
+    /// Ascending by name.
+    metrics: Vec<(&'static Metric, String)>,
 }
 
 impl Recorder for Page {
     fn record(&mut self, sample: &Sample<'_>) {
         let metric = sample.metric;
-        let (_, lines) = self.metrics.entry(metric.name).or_insert((metric, String::new()));
+        let at = self.metrics.binary_search_by(|(known, _)| known.name.cmp(metric.name));
+        let at = at.unwrap_or_else(|at| {
+            self.metrics.insert(at, (metric, String::new()));
+            at
+        });
+        let lines = &mut self.metrics[at].1;
         match sample.value {
             Value::Counter(value) | Value::Gauge(value) => {
                 let labels = braces(sample, None);

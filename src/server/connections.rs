@@ -12,13 +12,13 @@
 //! since calls may be running on it. The limit per address comes first: one address, however many
 //! connections it makes, cannot take another's place.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use crate::driver::ConnectionHandle;
 use crate::server::ServerConfig;
+use crate::util::FlatMap;
 
 /// Reads a listener's counters, also while it serves and after.
 #[derive(Clone, Debug)]
@@ -54,10 +54,10 @@ pub(crate) struct Connections(Mutex<Open>);
 
 #[derive(Debug, Default)]
 struct Open {
-    members: BTreeMap<u64, Member>,
+    members: FlatMap<u64, Member>,
     /// Those without a HELLO when they were looked at last; ids ascend, so the oldest is first.
-    handshaking: BTreeSet<u64>,
-    per_address: BTreeMap<IpAddr, usize>,
+    handshaking: FlatMap<u64, ()>,
+    per_address: FlatMap<IpAddr, usize>,
     next: u64,
     /// Woken when one ends.
     waiting: Option<Waker>,
@@ -113,7 +113,8 @@ impl Connections {
         if !is_full && open.handshaking.len() < config.handshaking_connections_max {
             return Ok(());
         }
-        let Some(displaced) = open.handshaking.pop_first().and_then(|id| open.remove(id)) else {
+        let Some(displaced) = open.handshaking.pop_first().and_then(|(id, ())| open.remove(id))
+        else {
             open.stats.refused_full += 1;
             return Err(Refusal::Full);
         };
@@ -133,9 +134,9 @@ impl Connections {
         let id = open.next;
         open.next += 1;
         open.members.insert(id, Member { handle, address });
-        open.handshaking.insert(id);
+        open.handshaking.insert(id, ());
         if let Some(address) = address {
-            *open.per_address.entry(address).or_default() += 1;
+            *open.per_address.or_default(address) += 1;
         }
         open.stats.open_max = open.stats.open_max.max(open.members.len());
         open.stats.handshaking_max = open.stats.handshaking_max.max(open.handshaking.len());
@@ -172,7 +173,8 @@ impl Open {
     /// looked at once or twice.
     fn forget_greeted(&mut self) {
         let members = &self.members;
-        self.handshaking.retain(|id| members.get(id).is_some_and(|member| !member.is_greeted()));
+        self.handshaking
+            .retain(|id, ()| members.get(id).is_some_and(|member| !member.is_greeted()));
     }
 
     fn remove(&mut self, id: u64) -> Option<ConnectionHandle> {

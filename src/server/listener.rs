@@ -27,7 +27,7 @@ pub struct BoundServer {
     config: ServerConfig,
     runtime: Runtime,
     connections: Arc<Connections>,
-    #[cfg(feature = "macros")]
+    #[cfg(feature = "builtin")]
     health: Option<crate::builtin::Health>,
 }
 
@@ -49,7 +49,7 @@ impl BoundServer {
             config,
             runtime,
             connections,
-            #[cfg(feature = "macros")]
+            #[cfg(feature = "builtin")]
             health: parts.health,
         }
     }
@@ -122,7 +122,7 @@ impl BoundServer {
             })
             .await;
         }
-        #[cfg(feature = "macros")]
+        #[cfg(feature = "builtin")]
         if let Some(health) = &self.health {
             health.set_unfit(crate::builtin::Unfit::Draining);
         }

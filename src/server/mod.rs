@@ -1,7 +1,7 @@
 //! Serving: many services on one port, until told to stop.
 
 mod accept_errors;
-#[cfg(feature = "macros")]
+#[cfg(feature = "builtin")]
 mod builtin;
 mod config;
 mod connections;

@@ -33,7 +33,7 @@ pub struct Server {
     config: ServerConfig,
     interceptors: Interceptors<dyn ServerInterceptor>,
     runtime: Option<Runtime>,
-    #[cfg(feature = "macros")]
+    #[cfg(feature = "builtin")]
     builtin: crate::server::builtin::BuiltIn,
     insecure: bool,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Parts {
     pub(crate) config: ServerConfig,
     pub(crate) runtime: Runtime,
     pub(crate) connections: Arc<Connections>,
-    #[cfg(feature = "macros")]
+    #[cfg(feature = "builtin")]
     pub(crate) health: Option<crate::builtin::Health>,
 }
 
@@ -134,7 +134,7 @@ impl Server {
     /// Adds the built-in service `switchback.Health` (BI-3): it says whether calls of a service
     /// are welcome, by the table, by what `health` is told while the server runs, and that they
     /// are not while it drains. One handle is for one server.
-    #[cfg(feature = "macros")]
+    #[cfg(feature = "builtin")]
     #[must_use]
     pub fn health(mut self, health: crate::builtin::Health) -> Self {
         self.builtin.health = Some(health);
@@ -143,7 +143,7 @@ impl Server {
 
     /// Adds the built-in service `switchback.Reflection` (BI-4, BI-5): methods, versions,
     /// fingerprints and, where known, types, to whoever may call.
-    #[cfg(feature = "macros")]
+    #[cfg(feature = "builtin")]
     #[must_use]
     pub const fn reflection(mut self) -> Self {
         self.builtin.reflection = true;
@@ -152,7 +152,7 @@ impl Server {
 
     /// Adds the built-in service `switchback.Counters` (BI-6): what was counted, to whoever may
     /// call.
-    #[cfg(feature = "macros")]
+    #[cfg(feature = "builtin")]
     #[must_use]
     pub const fn counters(mut self) -> Self {
         self.builtin.counters = true;
@@ -241,7 +241,7 @@ impl Server {
         };
         let totals = ServerTotals::new(config.server_calls_max, config.server_in_flight_bytes_max);
         let (totals, connections) = (Arc::new(totals), Arc::new(Connections::default()));
-        #[cfg(feature = "macros")]
+        #[cfg(feature = "builtin")]
         self.builtin.install(&dispatch, &totals, &connections)?;
         let settings = ServerSettings {
             limits,
@@ -266,7 +266,7 @@ impl Server {
             config,
             runtime,
             connections,
-            #[cfg(feature = "macros")]
+            #[cfg(feature = "builtin")]
             health: self.builtin.health,
         })
     }

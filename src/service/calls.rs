@@ -10,12 +10,11 @@
 //! (method, version)s all others are counted as the method `other`.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::util::{Distribution, Histogram};
+use crate::util::{Distribution, FlatMap, Histogram};
 use crate::wire::Code;
 
 /// Of one version that a stub knows.
@@ -27,7 +26,7 @@ pub(crate) struct CallCounters {
     rest: OnceLock<Box<Histogram>>,
     app_errors: AtomicU64,
     cancelled: AtomicU64,
-    failed: Mutex<BTreeMap<Code, u64>>,
+    failed: Mutex<FlatMap<Code, u64>>,
     retries: AtomicU64,
     replays: AtomicU64,
 }
@@ -54,8 +53,9 @@ pub struct CallStats {
     pub ok: u64,
     /// Answered with the method's own error.
     pub app_errors: u64,
-    /// Failed with a status, by its code. One that this version does not name counts as UNKNOWN.
-    pub failed: BTreeMap<Code, u64>,
+    /// Failed with a status, by its code, ascending. One that this version does not name counts as
+    /// UNKNOWN.
+    pub failed: Vec<(Code, u64)>,
     /// Dropped before they had an outcome.
     pub cancelled: u64,
     /// Attempts beyond a call's first that drew on the retry budget.
@@ -79,7 +79,7 @@ impl CallCounters {
             CallEnd::Failed(code) => {
                 let code = code.name().map_or(Code::UNKNOWN, |_| code);
                 let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                let count = failed.entry(code).or_default();
+                let count = failed.or_default(code);
                 *count += 1;
                 *count
             }
@@ -102,12 +102,13 @@ impl CallCounters {
             latency.merge(&rest.snapshot());
         }
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         CallStats {
             name: Arc::clone(name),
             version,
             ok,
             app_errors: load(&self.app_errors),
-            failed: self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            failed: failed.iter().map(|(code, count)| (*code, *count)).collect(),
             cancelled: load(&self.cancelled),
             retries: load(&self.retries),
             replays: load(&self.replays),
@@ -131,7 +132,7 @@ pub(crate) fn counters_of(name: &Arc<str>, version: u16) -> Arc<CallCounters> {
 
 /// By method and version; never shrinks.
 #[derive(Debug)]
-struct Called(BTreeMap<(Arc<str>, u16), Arc<CallCounters>>);
+struct Called(FlatMap<(Arc<str>, u16), Arc<CallCounters>>);
 
 impl Called {
     fn get(&mut self, name: &Arc<str>, version: u16) -> Arc<CallCounters> {
@@ -139,7 +140,7 @@ impl Called {
         if self.0.len() >= CALLED_MAX && !self.0.contains_key(&key) {
             key = (OTHER.into(), 0);
         }
-        Arc::clone(self.0.entry(key).or_default())
+        Arc::clone(self.0.or_default(key))
     }
 }
 
@@ -157,7 +158,7 @@ fn shard() -> usize {
 
 static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
 /// Not by channel: who wants to know the server that a call went to asks that server.
-static CALLED: Mutex<Called> = Mutex::new(Called(BTreeMap::new()));
+static CALLED: Mutex<Called> = Mutex::new(Called(FlatMap::new()));
 /// A client's methods are those that its program was written with; a program that makes up names
 /// has the rest counted as one.
 const CALLED_MAX: usize = 4_096;
@@ -173,7 +174,7 @@ mod tests {
     /// is one entry more than the limit at most.
     #[test]
     fn what_is_called_is_bounded() {
-        let mut called = Called(BTreeMap::new());
+        let mut called = Called(FlatMap::new());
         let name = |n: usize| format!("it.Many/{n}").into();
         for n in 0..CALLED_MAX + 100 {
             called.get(&name(n), 1).record(CallEnd::Ok, Duration::ZERO);
@@ -181,7 +182,7 @@ mod tests {
         called.get(&name(7), 1).record(CallEnd::Ok, Duration::ZERO);
 
         assert_eq!(called.0.len(), CALLED_MAX + 1);
-        let ok = |key: (Arc<str>, u16)| called.0[&key].stats(&key.0, key.1).ok;
+        let ok = |key: (Arc<str>, u16)| called.0.get(&key).unwrap().stats(&key.0, key.1).ok;
         assert_eq!((ok((name(7), 1)), ok((OTHER.into(), 0))), (2, 100));
     }
 }

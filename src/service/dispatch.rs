@@ -8,8 +8,6 @@
 //! go on across replacements.
 //! Why ceilings live here: lowering one must take effect on the very next request (RT-8).
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -19,6 +17,7 @@ use crate::service::retire::{DrainSignal, Retirement};
 use crate::service::router::FALLBACK;
 use crate::service::routes::{Entry, RoutedMethod, Routes};
 use crate::service::{Codec, Method, MethodCounters, MethodStats, Router};
+use crate::util::FlatMap;
 use crate::wire::{MethodId, MethodRow};
 
 /// The methods of a running server. Clones are handles to the same table.
@@ -26,7 +25,7 @@ use crate::wire::{MethodId, MethodRow};
 pub struct Dispatch(Arc<Shared>);
 
 /// A handle that does not keep the table: for methods that are in it and read it.
-#[cfg(feature = "macros")]
+#[cfg(feature = "builtin")]
 #[derive(Clone)]
 pub(crate) struct WeakDispatch(Weak<Shared>);
 
@@ -39,7 +38,7 @@ struct Shared {
 /// What only changes need.
 #[derive(Default)]
 struct Control {
-    counters: BTreeMap<(Arc<str>, u16), Arc<MethodCounters>>,
+    counters: FlatMap<(Arc<str>, u16), Arc<MethodCounters>>,
     wraps: Vec<Arc<dyn Wrap>>,
     listeners: Vec<Weak<dyn TableListener>>,
 }
@@ -206,33 +205,31 @@ impl Dispatch {
     /// [`Dispatch::stats`], at most `max` of them, those after a name and version.
     pub(crate) fn stats_after(&self, after: Option<(String, u16)>, max: usize) -> Vec<MethodStats> {
         let routes = self.routes();
-        let methods: BTreeMap<&str, &RoutedMethod> =
-            routes.methods().iter().map(|method| (&*method.name, method)).collect();
+        let mut methods: Vec<&RoutedMethod> = routes.methods().iter().collect();
+        methods.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let callable = |name: &str, version| {
             if name == FALLBACK {
                 return routes.fallback().is_some();
             }
-            methods.get(name).is_some_and(|method| method.callable().contains(&version))
+            let at = methods.binary_search_by(|method| (*method.name).cmp(name));
+            at.is_ok_and(|at| methods[at].callable().contains(&version))
         };
-        let after = match after {
-            Some((name, version)) => Bound::Excluded((name.into(), version)),
-            None => Bound::Unbounded,
-        };
+        let after = after.map(|(name, version)| (Arc::from(name), version));
         let control = self.0.control.lock().unwrap_or_else(PoisonError::into_inner);
-        let counters = control.counters.range((after, Bound::Unbounded)).take(max);
+        let counters = control.counters.iter_after(after.as_ref()).take(max);
         let stats = counters.map(|((name, version), counters)| {
             counters.stats(Arc::clone(name), *version, callable(name, *version))
         });
         stats.collect()
     }
 
-    #[cfg(feature = "macros")]
+    #[cfg(feature = "builtin")]
     pub(crate) fn downgrade(&self) -> WeakDispatch {
         WeakDispatch(Arc::downgrade(&self.0))
     }
 
     /// Whether a version of one of the service's methods is callable.
-    #[cfg(feature = "macros")]
+    #[cfg(feature = "builtin")]
     pub(crate) fn has_service(&self, service: &str) -> bool {
         self.routes().methods().iter().any(|method| {
             let name = method.name.split_once('/');
@@ -286,7 +283,7 @@ impl Dispatch {
     }
 }
 
-#[cfg(feature = "macros")]
+#[cfg(feature = "builtin")]
 impl WeakDispatch {
     pub(crate) fn upgrade(&self) -> Option<Dispatch> {
         self.0.upgrade().map(Dispatch)
@@ -342,7 +339,7 @@ impl Control {
             method.handler = wrap.around(method.handler);
         }
         let key = (Arc::clone(&method.name), method.version);
-        let counters = Arc::clone(self.counters.entry(key).or_default());
+        let counters = Arc::clone(self.counters.or_default(key));
         Entry { method, counters, retirement: DrainSignal::default() }
     }
 

@@ -6,6 +6,7 @@ mod bincode_format;
 mod calls;
 mod codec;
 mod compat;
+#[cfg(feature = "contract")]
 mod contract;
 mod counters;
 mod cx;
@@ -39,7 +40,9 @@ mod trace;
 pub use calls::{CallStats, call_stats};
 pub use codec::{Codec, CodecIdError, CustomCodec, DecodeError, EncodeError};
 pub use compat::{Converts, convert_result, downgrade_request, upgrade_request};
+#[cfg(feature = "contract")]
 pub use contract::{Change, Comparison, Contract, ContractRow, Difference, LockError, Pledge};
+#[cfg(feature = "contract")]
 pub use contract::{SchemaTextError, SchemaTree, Variant, VariantContent};
 pub use counters::MethodStats;
 pub use cx::{Credentials, Cx, Peer};
@@ -74,7 +77,7 @@ pub(crate) use codec::CodecIds;
 pub(crate) use counters::{MethodCounters, Tally};
 pub(crate) use cx::CallScope;
 pub(crate) use dispatch::TableListener;
-#[cfg(feature = "macros")]
+#[cfg(feature = "builtin")]
 pub(crate) use dispatch::WeakDispatch;
 pub(crate) use extensions::{served, with_served};
 pub(crate) use handler::{Handler, Incoming, Outcome, Reply, Respond, append_status};
@@ -83,7 +86,7 @@ pub(crate) use interceptor::{Attempt, begin_attempt, begin_call};
 #[cfg(feature = "tower")]
 pub(crate) use layers::stack_of;
 pub(crate) use metadata::MetadataBlock;
-#[cfg(feature = "macros")]
+#[cfg(feature = "builtin")]
 pub(crate) use routes::RoutedMethod;
 pub(crate) use routes::{Entry, Lookup, Routes};
 pub(crate) use stub::StubVersion;

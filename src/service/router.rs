@@ -46,8 +46,8 @@ impl Router {
     #[must_use]
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codecs.retain(|known| known.id() != codec.id());
-        self.codecs.push(codec);
-        self.codecs.sort_by_key(Codec::id);
+        let at = self.codecs.partition_point(|known| known.id() < codec.id());
+        self.codecs.insert(at, codec);
         self
     }
 

@@ -225,8 +225,10 @@ impl<Q, R, E> Stub<Q, R, E> {
     ) {
         let (encode, decode) = (Encode(encode), Decode(decode));
         let counters = OnceLock::new();
-        self.versions.push(StubVersion { version, fingerprint, encode, decode, counters });
-        self.versions.sort_by_key(|known| std::cmp::Reverse(known.version));
+        let known = StubVersion { version, fingerprint, encode, decode, counters };
+        // Not pushed and sorted: a sort is much code, and this is made for each method's types.
+        let at = self.versions.partition_point(|other| other.version >= version);
+        self.versions.insert(at, known);
     }
 }
 

@@ -8,8 +8,6 @@
 //! waits in its queue then sees the end of the stream, as with a socket. Nothing here reads a clock
 //! or the system, so that all of it runs in virtual time.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::error::{Error, ErrorKind};
 use crate::transport::address::bad;
 use crate::transport::{Accept, Accepting, Address, Connect, Connecting, Stream};
+use crate::util::FlatMap;
 
 /// Two streams, each the other's peer. `buffer_bytes` may be on their way in each direction;
 /// a writer beyond that waits for the reader.
@@ -106,15 +105,11 @@ impl MemAcceptor {
             return Err(ErrorKind::Bind { address: address.to_string(), error }.into());
         }
         let name = if name.is_empty() { free_name(&names) } else { name.to_owned() };
-        match names.entry(name.clone()) {
-            Entry::Occupied(_) => {
-                Err(ErrorKind::AddressInUse { address: address.to_string() }.into())
-            }
-            Entry::Vacant(free) => {
-                free.insert(send);
-                Ok(Self { queue: tokio::sync::Mutex::new(queue), name })
-            }
+        if names.contains_key(&name) {
+            return Err(ErrorKind::AddressInUse { address: address.to_string() }.into());
         }
+        names.insert(name.clone(), send);
+        Ok(Self { queue: tokio::sync::Mutex::new(queue), name })
     }
 
     async fn next(&self) -> io::Result<Stream> {
@@ -148,7 +143,7 @@ fn name_of(address: &Address) -> Result<&str, Error> {
 }
 
 /// At most as many are taken as there are listeners.
-fn free_name(names: &BTreeMap<String, mpsc::Sender<Stream>>) -> String {
+fn free_name(names: &FlatMap<String, mpsc::Sender<Stream>>) -> String {
     loop {
         let name = NEXT_NAME.fetch_add(1, Ordering::Relaxed).to_string();
         if !names.contains_key(&name) {
@@ -167,12 +162,12 @@ fn named_duplex(buffer_bytes: usize, client: String, server: String) -> (Stream,
     (end(client_end, server), end(server_end, client))
 }
 
-fn names() -> MutexGuard<'static, BTreeMap<String, mpsc::Sender<Stream>>> {
+fn names() -> MutexGuard<'static, FlatMap<String, mpsc::Sender<Stream>>> {
     NAMES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Who listens under which name.
-static NAMES: Mutex<BTreeMap<String, mpsc::Sender<Stream>>> = Mutex::new(BTreeMap::new());
+static NAMES: Mutex<FlatMap<String, mpsc::Sender<Stream>>> = Mutex::new(FlatMap::new());
 static NEXT_NAME: AtomicU64 = AtomicU64::new(1);
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 

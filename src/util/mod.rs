@@ -1,6 +1,7 @@
 //! Small things that know nothing of RPC.
 
 pub mod bugs;
+mod flat_map;
 mod fnv;
 mod histogram;
 mod log_limit;
@@ -8,6 +9,7 @@ mod memory;
 mod scope;
 mod splitmix;
 
+pub use flat_map::FlatMap;
 pub use fnv::{Fnv64, fnv64};
 pub use histogram::{Distribution, Histogram};
 pub(crate) use log_limit::LogLimit;

@@ -1,5 +1,5 @@
 //! The built-in services: what they say, that it fits, and that a server without them has nothing.
-#![cfg(all(feature = "bincode", feature = "macros"))]
+#![cfg(all(feature = "bincode", feature = "builtin"))]
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
