@@ -27,6 +27,16 @@ pub enum ErrorKind {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The path of a Unix socket does not fit into an address of the system's.
+    #[error("{path:?} is a socket's path of {bytes} bytes, at most {max} fit")]
+    SocketPathTooLong {
+        /// As given.
+        path: String,
+        /// Its length.
+        bytes: usize,
+        /// The system's limit.
+        max: usize,
+    },
     /// A plaintext address that is not loopback, without `insecure_plaintext`.
     #[error(
         "{address} is not loopback and tcp:// is plaintext: use insecure_plaintext() if the \

@@ -25,6 +25,7 @@
 //! | call or serve bytes | [`Channel::call_raw`], [`Server::fallback`], [`Server::forward`] |
 //! | change a running server | [`Dispatch`] |
 //! | see what is going on | [`observe`], [`ServerMetrics`](server::ServerMetrics), `builtin` |
+//! | test it without a network | the feature `testing`: mocks, and faults of a network |
 //! | understand a failure | [`CallError`], [`Status`], [`Error`] |
 //! | frame a stream yourself | [`transport::FrameCodec`], [`wire`] |
 //! | drive a connection without sockets | [`proto`] |
@@ -46,6 +47,8 @@ pub mod policy;
 pub mod proto;
 pub mod server;
 pub mod service;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
 pub mod util;
 pub mod wire;
@@ -70,9 +73,12 @@ pub mod __private {
 
     pub use crate::client::{Call, Channel};
     pub use crate::error::Error;
+    pub use crate::service::Status;
     pub use crate::service::{CallError, Converts, Cx, Fingerprint, Method, Payload, Run, Schema};
     pub use crate::service::{SchemaFields, SchemaVariants, SchemaWriter, Service, Stub};
     pub use crate::service::{convert_result, upgrade_request};
+    #[cfg(feature = "testing")]
+    pub use crate::testing::mock::{MockMethod, client_channel, no_such_method};
     pub use crate::wire::MethodId;
 }
 

@@ -11,4 +11,10 @@ fn macros_explain_their_errors() {
     cases.pass("tests/ui/pass_service.rs");
     cases.pass("tests/ui/pass_two_versions.rs");
     cases.compile_fail("tests/ui/fail_*.rs");
+    if cfg!(feature = "testing") {
+        cases.pass("tests/ui/mock/pass.rs");
+        cases.compile_fail("tests/ui/mock/fail.rs");
+    } else {
+        cases.compile_fail("tests/ui/mock/off.rs");
+    }
 }

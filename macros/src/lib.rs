@@ -50,13 +50,35 @@ pub fn derive_schema(input: TokenStream) -> TokenStream {
 /// | `trait Ledger: Send + Sync + 'static` | implemented with plain `async fn` |
 /// | `struct LedgerServer<S>` | a `Service`, from `new(S)` or `from_arc(Arc<S>)` |
 /// | `struct LedgerClient` | `connect`, `lazy`, `new`, `channel`, one function for each method |
+/// | `struct LedgerMock` | with `mock`: a `Service` whose answers a test gives |
 ///
-/// `connect(address)` and `lazy(address)` are there with switchback's feature `tcp`.
-///
-/// All three are as visible as the trait is written. A method's doc comment and `#[deprecated]`
+/// All of them are as visible as the trait is written. A method's doc comment and `#[deprecated]`
 /// stand on the client's function too; `#[cfg]` on the trait or on a method holds for all that is
 /// made of it. `name` is the service's name on the wire; without it, it is the trait's. Names on
 /// the wire are of `A-Z a-z 0-9 . _ -`, and `service/method` is at most 128 bytes.
+///
+/// # `mock`
+///
+/// `#[service(name = "bank.Ledger", mock)]` makes a mock too, where switchback's feature `testing`
+/// is on; elsewhere it makes nothing, so a contract may say it and leave the feature to its tests.
+/// For each method there are a function that takes a closure from the request to the answer, and
+/// one that takes a closure to a future. A method without an answer gives UNIMPLEMENTED.
+///
+/// ```ignore
+/// let mock = LedgerMock::new()
+///     .transfer(|req| Ok(Receipt { .. }))                 // or Err(CallError::App(..)), Rpc(..)
+///     .audit_with(|cx, req| async move { Report { .. } });
+/// let ledger: LedgerClient = mock.client();               // connected, over memory
+/// ledger.transfer(Transfer { .. }).await?;
+/// assert_eq!(mock.calls("transfer"), 1);
+/// let server = Server::new().service(mock.clone());       // or served like any other
+/// ```
+///
+/// | return type | a closure gives |
+/// |---|---|
+/// | `T` | `T` |
+/// | `Result<T, E>` | `Result<T, CallError<E>>` |
+/// | `Result<T, Status>` | `Result<T, Status>` |
 ///
 /// # Methods
 ///

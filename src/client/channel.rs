@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::client::call::Described;
 use crate::client::connector::{Connector, OneStream, Wait};
 use crate::client::{Call, ClientConfig};
-use crate::driver::{ClientDriver, Runtime};
+use crate::driver::{ClientDriver, ClientTotals, Runtime};
 use crate::error::{Error, ErrorKind};
 use crate::service::{Codec, Stub};
 use crate::transport::{Connect, Stream};
@@ -29,12 +29,11 @@ pub struct ChannelBuilder {
 }
 
 impl Channel {
-    /// Connects to an address such as `tcp://127.0.0.1:7400`, and waits until the server has
-    /// said what it serves.
+    /// Connects to an address, `tcp://127.0.0.1:7400`, `unix:///run/app.sock` or `mem://name` say,
+    /// and waits until the server has said what it serves.
     ///
     /// # Errors
     /// See [`ChannelBuilder::connect`].
-    #[cfg(feature = "tcp")]
     pub async fn connect(address: &str) -> Result<Self, Error> {
         ChannelBuilder::default().connect(address).await
     }
@@ -42,11 +41,10 @@ impl Channel {
     /// A channel that connects with its first call.
     ///
     /// # Errors
-    /// [`ErrorKind::Address`].
+    /// [`ErrorKind::Address`], [`ErrorKind::SocketPathTooLong`].
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    #[cfg(feature = "tcp")]
     pub fn lazy(address: &str) -> Result<Self, Error> {
         ChannelBuilder::default().lazy(address)
     }
@@ -98,6 +96,12 @@ impl Channel {
         self.driver().await?.ready().await
     }
 
+    /// How the connections of this channel ended, by reason; to be read at any time.
+    #[must_use]
+    pub fn totals(&self) -> Arc<ClientTotals> {
+        Arc::clone(&self.0.totals)
+    }
+
     pub(crate) const fn connector(&self) -> &Arc<Connector> {
         &self.0
     }
@@ -147,14 +151,13 @@ impl ChannelBuilder {
     /// Connects and waits until the server has said what it serves.
     ///
     /// # Errors
-    /// [`ErrorKind::Address`], [`ErrorKind::InsecureAddress`], [`ErrorKind::UnknownHost`],
-    /// [`ErrorKind::Refused`], [`ErrorKind::ConnectTimeout`], [`ErrorKind::NotSwitchback`],
-    /// [`ErrorKind::NoCommonVersion`], [`ErrorKind::HandshakeTimeout`] and what else may end a
-    /// connection.
+    /// [`ErrorKind::Address`], [`ErrorKind::SocketPathTooLong`], [`ErrorKind::InsecureAddress`],
+    /// [`ErrorKind::UnknownHost`], [`ErrorKind::Refused`], [`ErrorKind::ConnectTimeout`],
+    /// [`ErrorKind::NotSwitchback`], [`ErrorKind::NoCommonVersion`],
+    /// [`ErrorKind::HandshakeTimeout`] and what else may end a connection.
     ///
     /// # Cancellation
     /// Dropping the future gives the connection up.
-    #[cfg(feature = "tcp")]
     pub async fn connect(self, address: &str) -> Result<Channel, Error> {
         let channel = self.lazy(address)?;
         channel.ready().await?;
@@ -164,15 +167,14 @@ impl ChannelBuilder {
     /// A channel that connects with its first call.
     ///
     /// # Errors
-    /// [`ErrorKind::Address`], [`ErrorKind::NoCodec`].
+    /// [`ErrorKind::Address`], [`ErrorKind::SocketPathTooLong`], [`ErrorKind::NoCodec`].
     ///
     /// # Panics
     /// Outside of a tokio runtime, unless [`ChannelBuilder::runtime`] gave one.
-    #[cfg(feature = "tcp")]
     pub fn lazy(self, address: &str) -> Result<Channel, Error> {
         let address = crate::transport::Address::parse(address)?;
-        let insecure = self.insecure;
-        self.transport(crate::transport::TcpConnector::new(address, insecure))
+        let connector = crate::transport::connector(address, self.insecure)?;
+        self.build(connector, false)
     }
 
     /// A channel over a stream that is connected already, an end of

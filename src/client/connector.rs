@@ -16,7 +16,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::client::ClientConfig;
-use crate::driver::{ClientDriver, ClientSettings, Clock, Runtime};
+use crate::driver::{ClientDriver, ClientSettings, ClientTotals, Clock, Runtime};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Decision, FailedAttempt, RetryBudget};
 use crate::proto::{ClientLimits, TableCache, Ticket, WaitQueue};
@@ -40,6 +40,8 @@ pub(crate) struct Connector {
     state: Mutex<State>,
     /// Of all calls of this channel.
     budget: Mutex<RetryBudget>,
+    /// Of all connections of this channel.
+    pub(crate) totals: Arc<ClientTotals>,
     /// For the attempt's task, which must not keep a channel alive that nobody wants any more.
     me: Weak<Self>,
 }
@@ -92,8 +94,8 @@ impl Connector {
         });
         let budget = Mutex::new(RetryBudget::new(config.retry_budget, runtime.now()));
         Arc::new_cyclic(|me| {
-            let me = Weak::clone(me);
-            Self { target, is_single, config, codec, runtime, state, budget, me }
+            let (me, totals) = (Weak::clone(me), Arc::default());
+            Self { target, is_single, config, codec, runtime, state, budget, totals, me }
         })
     }
 
@@ -194,6 +196,7 @@ impl Connector {
             conduct: self.config.conduct,
             frame_timeout: self.config.frame_timeout,
             write_timeout: self.config.write_timeout,
+            totals: Arc::clone(&self.totals),
         };
         let cache = self.lock().cache.clone();
         Ok(ClientDriver::start(stream, &settings, cache, self.runtime.clone()))

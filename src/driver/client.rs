@@ -14,13 +14,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use crate::driver::Runtime;
 use crate::driver::client_reader::ClientReader;
-use crate::driver::client_settings::ClientSettings;
 use crate::driver::flusher::{FlushHost, Flusher, release};
 use crate::driver::outbound::{Eagerness, Flush, Outbound, threshold_bytes};
 use crate::driver::scratch::with_encode;
 use crate::driver::signal::Signal;
+use crate::driver::{ClientSettings, ClientTotals, Runtime};
 use crate::error::{Error, ErrorKind};
 use crate::proto::{Beat, CallOutcome, Cancelled, ClientConnection, Conduct, Keepalive};
 use crate::proto::{KeepaliveLimits, KnownTable, LostDisposition};
@@ -48,6 +47,7 @@ pub(crate) struct ClientShared {
     /// The server's address, for errors.
     pub(crate) peer: String,
     pub(crate) runtime: Runtime,
+    totals: Arc<ClientTotals>,
 }
 
 pub(crate) struct ClientState {
@@ -119,6 +119,7 @@ impl ClientDriver {
             keepalive: settings.keepalive,
             peer: stream.peer,
             runtime: runtime.clone(),
+            totals: Arc::clone(&settings.totals),
         });
         let flush = shared.lock().out.after_append(ALONE);
         shared.flush(flush);
@@ -458,6 +459,7 @@ impl ClientShared {
             return;
         }
         tracing::debug!(%error, "connection ended");
+        self.totals.count_end(&error);
         state.end = Some(error);
         let mut wakers = Vec::new();
         let sent_bytes = match &close {

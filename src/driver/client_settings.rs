@@ -1,7 +1,9 @@
 //! What a client's connection is told: limits and time limits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::driver::ends::ClientTotals;
 use crate::proto::{ClientLimits, ConductLimits, KeepaliveLimits};
 
 /// What a client's connection is told.
@@ -21,4 +23,6 @@ pub struct ClientSettings {
     pub frame_timeout: Duration,
     /// How long the server may take nothing of what waits for it.
     pub write_timeout: Duration,
+    /// What the channel's connections have in common.
+    pub totals: Arc<ClientTotals>,
 }

@@ -13,6 +13,7 @@ mod call_task;
 mod client;
 mod client_reader;
 mod client_settings;
+mod ends;
 mod flusher;
 mod input;
 mod outbound;
@@ -29,6 +30,7 @@ mod turns;
 
 pub use client::ClientDriver;
 pub use client_settings::ClientSettings;
+pub use ends::{ClientLoad, ClientTotals};
 pub use runtime::{Clock, Random, Runtime, Spawn, TokioRuntime};
 pub use server::serve_stream;
 pub use server_settings::ServerSettings;

@@ -37,7 +37,8 @@ pub fn serve_stream(
     runtime: Runtime,
 ) -> (ConnectionHandle, impl Future<Output = Error> + Send) {
     let out = Outbound::new(stream.writer);
-    let shared = ServerShared::new(out, dispatch, stream.peer, runtime.clone(), &settings);
+    let peer = (stream.peer, stream.credentials);
+    let shared = ServerShared::new(out, dispatch, peer, runtime.clone(), &settings);
     let shared = Arc::new(shared);
     let listener: Arc<dyn TableListener> = Arc::<ServerShared>::clone(&shared);
     shared.dispatch.subscribe(Arc::downgrade(&listener));

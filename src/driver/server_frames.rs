@@ -143,7 +143,8 @@ impl Judge<'_> {
         if let Some(hello) = self.proto.client() {
             shared.client_frame_bytes_max.store(hello.frame_bytes_max, Ordering::Relaxed);
             let (address, build) = (shared.address.clone(), hello.build.clone());
-            let first = shared.peer.set(Peer { address, build });
+            let credentials = shared.credentials;
+            let first = shared.peer.set(Peer { address, build, credentials });
             debug_assert!(first.is_ok(), "HELLO comes once, before any handler");
         }
         batch.flush(); // What was said before must not come after the answer.

@@ -17,7 +17,9 @@ use crate::driver::signal::Signal;
 use crate::driver::totals::ServerTotals;
 use crate::error::{Error, ErrorKind};
 use crate::proto::{Admitted, Beat, Conduct, Keepalive, KeepaliveLimits, PendingCalls, PendingEnd};
-use crate::service::{CallScope, Dispatch, Peer, Status, TableListener, append_status};
+use crate::service::{
+    CallScope, Credentials, Dispatch, Peer, Status, TableListener, append_status,
+};
 use crate::util::OutOfMemory;
 use crate::wire::append_control;
 use crate::wire::{CallId, Code, Disposition, FRAME_BYTES_FLOOR, Kind, TablePayload};
@@ -38,6 +40,7 @@ pub(crate) struct ServerShared {
     pub(crate) reader: Signal,
     pub(crate) dispatch: Dispatch,
     pub(crate) address: String,
+    pub(crate) credentials: Option<Credentials>,
     pub(crate) peer: OnceLock<Peer>,
     pub(crate) runtime: Runtime,
     pub(crate) totals: Arc<ServerTotals>,
@@ -105,7 +108,7 @@ impl ServerShared {
     pub(crate) fn new(
         out: Outbound,
         dispatch: Dispatch,
-        address: String,
+        (address, credentials): (String, Option<Credentials>),
         runtime: Runtime,
         settings: &ServerSettings,
     ) -> Self {
@@ -128,6 +131,7 @@ impl ServerShared {
             reader: Signal::default(),
             dispatch,
             address,
+            credentials,
             peer: OnceLock::new(),
             runtime,
             totals: Arc::clone(&settings.totals),
@@ -415,7 +419,9 @@ impl CallScope for ServerShared {
     }
 
     fn peer(&self) -> &Peer {
-        self.peer.get_or_init(|| Peer { address: self.address.clone(), ..Peer::default() })
+        let (address, credentials) = (&self.address, self.credentials);
+        let unnamed = || Peer { address: address.clone(), credentials, ..Peer::default() };
+        self.peer.get_or_init(unnamed)
     }
 }
 

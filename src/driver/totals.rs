@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::driver::ends::Ends;
 use crate::driver::turns::Turns;
 use crate::error::Error;
 use crate::util::LogLimit;
@@ -32,8 +33,7 @@ pub struct ServerTotals {
     executor_stall_ms: AtomicU64,
     stalled_threads: AtomicUsize,
     is_stalled: AtomicBool,
-    /// By reason; the last one counts those that ended without a word.
-    ends: [AtomicU64; REASONS + 1],
+    ends: Ends,
 }
 
 /// The counters of [`ServerTotals`] at one moment.
@@ -79,20 +79,13 @@ impl ServerTotals {
             executor_stall_ms: AtomicU64::new(0),
             stalled_threads: AtomicUsize::new(0),
             is_stalled: AtomicBool::new(false),
-            ends: std::array::from_fn(|_| AtomicU64::new(0)),
+            ends: Ends::default(),
         }
     }
 
     /// How much there is.
     #[must_use]
     pub fn load(&self) -> ServerLoad {
-        let mut closes = Vec::new();
-        for (reason, count) in (0_u16..).zip(&self.ends[..REASONS]) {
-            let count = count.load(Ordering::Relaxed);
-            if count > 0 {
-                closes.push((CloseReason(reason), count));
-            }
-        }
         let mut refusals = Vec::new();
         for (code, count) in (0_u16..).zip(&self.refusals) {
             let count = count.load(Ordering::Relaxed);
@@ -108,8 +101,8 @@ impl ServerTotals {
             panics: self.panics.load(Ordering::Relaxed),
             stalls: self.stalls.load(Ordering::Relaxed),
             executor_stall_ms: self.executor_stall_ms.load(Ordering::Relaxed),
-            closes,
-            lost: self.ends[REASONS].load(Ordering::Relaxed),
+            closes: self.ends.closes(),
+            lost: self.ends.lost(),
         }
     }
 
@@ -176,8 +169,7 @@ impl ServerTotals {
 
     /// A connection ended.
     pub(crate) fn count_end(&self, end: &Error) {
-        let reason = end.close_reason().map_or(REASONS, |reason| usize::from(reason.0));
-        self.ends[reason.min(REASONS)].fetch_add(1, Ordering::Relaxed);
+        self.ends.count(end);
     }
 
     pub(crate) fn add_call(&self) {
@@ -209,7 +201,5 @@ impl ServerTotals {
 
 /// Codes that travel, up to the highest this version names.
 const CODES: usize = Code::UNKNOWN.as_u16() as usize + 1;
-/// Reasons of this version, from 0 on; others that a peer may name count as ends without a word.
-const REASONS: usize = CloseReason::DRAIN_TIMEOUT.0 as usize + 1;
 /// A connection's bytes are counted in steps of this.
 const STEP_BYTES: usize = 16 * 1024;

@@ -79,8 +79,8 @@ pub struct ServerConfig {
     pub connection_age: Duration,
     /// Connections at a time from one IP address; more are closed at once, without a word. Too
     /// low: many clients behind one address are cut; too high: few addresses take every place.
-    /// Streams whose address is not known ([`Stream::ip`](crate::transport::Stream::ip)) are not
-    /// counted.
+    /// Streams without an IP address ([`Stream::ip`](crate::transport::Stream::ip)) are not
+    /// counted: who may connect to a Unix socket is up to its mode.
     ///
     /// Default: 128.
     pub connections_per_address_max: usize,

@@ -34,7 +34,6 @@ pub struct Server {
     runtime: Option<Runtime>,
     #[cfg(feature = "macros")]
     builtin: crate::server::builtin::BuiltIn,
-    #[cfg(feature = "tcp")]
     insecure: bool,
 }
 
@@ -166,28 +165,28 @@ impl Server {
     }
 
     /// Allows plaintext on addresses that are not loopback: the network is trusted.
-    #[cfg(feature = "tcp")]
     #[must_use]
     pub const fn insecure_plaintext(mut self) -> Self {
         self.insecure = true;
         self
     }
 
-    /// Listens at an address such as `tcp://127.0.0.1:7400`; port 0 lets the system choose.
-    /// Nothing is accepted before the server serves.
+    /// Listens at an address: `tcp://127.0.0.1:7400`, whose port 0 lets the system choose,
+    /// `unix:///run/app.sock`, or `mem://name` within this process. Nothing is accepted before the
+    /// server serves.
     ///
     /// # Errors
     /// [`ErrorKind::Route`] for methods that cannot stand side by side,
     /// [`ErrorKind::AddressInUse`], [`ErrorKind::Bind`], [`ErrorKind::InsecureAddress`],
-    /// [`ErrorKind::UnknownHost`], [`ErrorKind::Address`], [`ErrorKind::NoCodec`].
-    #[cfg(feature = "tcp")]
+    /// [`ErrorKind::UnknownHost`], [`ErrorKind::Address`], [`ErrorKind::SocketPathTooLong`],
+    /// [`ErrorKind::NoCodec`].
     pub async fn bind(self, address: &str) -> Result<BoundServer, Error> {
         let parsed = crate::transport::Address::parse(address)?;
         let insecure = self.insecure;
         // The methods first: who asks for what cannot be served must not hold the port.
         let parts = self.into_parts()?;
-        let acceptor = crate::transport::TcpAcceptor::bind(&parsed, insecure).await?;
-        Ok(BoundServer::new(Box::new(acceptor), parts))
+        let acceptor = crate::transport::acceptor(&parsed, insecure).await?;
+        Ok(BoundServer::new(acceptor, parts))
     }
 
     /// Listens with a transport of one's own.

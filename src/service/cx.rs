@@ -39,6 +39,29 @@ pub struct Peer {
     pub address: String,
     /// The build the peer says it is; its word alone.
     pub build: String,
+    /// Who the peer is, as the operating system says; over Unix sockets only.
+    pub credentials: Option<Credentials>,
+}
+
+/// The process at the other end of a Unix socket, as it was when it connected. The system's word,
+/// which no peer can forge.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its process id, where the system tells. It may have ended, and another have its number.
+    pub pid: Option<u32>,
+}
+
+impl Credentials {
+    /// For a transport of one's own.
+    #[must_use]
+    pub const fn new(uid: u32, gid: u32, pid: Option<u32>) -> Self {
+        Self { uid, gid, pid }
+    }
 }
 
 /// Name and value pairs that travel beside a request.

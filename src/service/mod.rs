@@ -30,7 +30,7 @@ pub use compat::{Converts, convert_result, downgrade_request, upgrade_request};
 pub use contract::{Change, Comparison, Contract, ContractRow, Difference, LockError, Pledge};
 pub use contract::{SchemaTextError, SchemaTree, Variant, VariantContent};
 pub use counters::MethodStats;
-pub use cx::{Cx, Metadata, Peer};
+pub use cx::{Credentials, Cx, Metadata, Peer};
 pub use dispatch::{Dispatch, RouteError};
 /// What a [`CustomCodec`] is written with.
 pub use erased_serde;

@@ -7,14 +7,21 @@ mod address;
 mod codec;
 mod endpoint;
 mod mem;
+mod open;
 mod stream;
 #[cfg(feature = "tcp")]
 mod tcp;
+#[cfg(all(unix, feature = "unix"))]
+mod unix;
 
-pub use address::Address;
+pub use address::{Address, SOCKET_PATH_BYTES_MAX};
 pub use codec::{CodecError, FrameCodec, OwnedFrame};
 pub use endpoint::{Accept, Accepting, Connect, Connecting};
-pub use mem::duplex;
+pub use mem::{MemAcceptor, MemConnector, duplex};
 pub use stream::Stream;
 #[cfg(feature = "tcp")]
 pub use tcp::{TcpAcceptor, TcpConnector};
+#[cfg(all(unix, feature = "unix"))]
+pub use unix::{UnixAcceptor, UnixConnector};
+
+pub(crate) use open::{acceptor, connector};

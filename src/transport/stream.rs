@@ -7,11 +7,14 @@ use std::net::IpAddr;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::service::Credentials;
+
 /// A connected byte stream.
 pub struct Stream {
     pub(crate) reader: Box<dyn AsyncRead + Send + Unpin>,
     pub(crate) writer: Box<dyn AsyncWrite + Send + Unpin>,
     pub(crate) peer: String,
+    pub(crate) credentials: Option<Credentials>,
     ip: Option<IpAddr>,
 }
 
@@ -22,7 +25,14 @@ impl Stream {
         writer: impl AsyncWrite + Send + Unpin + 'static,
         peer: impl Into<String>,
     ) -> Self {
-        Self { reader: Box::new(reader), writer: Box::new(writer), peer: peer.into(), ip: None }
+        let peer = peer.into();
+        Self {
+            reader: Box::new(reader),
+            writer: Box::new(writer),
+            peer,
+            credentials: None,
+            ip: None,
+        }
     }
 
     /// Sets the address of the other end, by which a server counts connections.
@@ -30,6 +40,22 @@ impl Stream {
     pub const fn with_ip(mut self, ip: IpAddr) -> Self {
         self.ip = Some(ip);
         self
+    }
+
+    /// Sets who the other end is, as the system says. A handler sees it in
+    /// [`Peer::credentials`](crate::service::Peer::credentials).
+    #[must_use]
+    pub const fn with_credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// The halves, to be wrapped by a transport that builds on another one.
+    #[must_use]
+    pub fn into_halves(
+        self,
+    ) -> (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>) {
+        (self.reader, self.writer)
     }
 
     /// How the other end is named.
@@ -42,6 +68,12 @@ impl Stream {
     #[must_use]
     pub const fn ip(&self) -> Option<IpAddr> {
         self.ip
+    }
+
+    /// Who the other end is, if the transport has asked the system.
+    #[must_use]
+    pub const fn credentials(&self) -> Option<Credentials> {
+        self.credentials
     }
 }
 

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
 use crate::error::{Error, ErrorKind};
+use crate::transport::address::bad;
 use crate::transport::{Accept, Accepting, Address, Connect, Connecting, Stream};
 
 /// Connects to one address.
@@ -62,7 +63,7 @@ impl TcpAcceptor {
     ///
     /// # Errors
     /// [`ErrorKind::AddressInUse`], [`ErrorKind::Bind`], [`ErrorKind::InsecureAddress`],
-    /// [`ErrorKind::UnknownHost`].
+    /// [`ErrorKind::UnknownHost`]; [`ErrorKind::Address`] if it is no `tcp://`.
     pub async fn bind(address: &Address, insecure: bool) -> Result<Self, Error> {
         let resolved: Vec<SocketAddr> = resolve(address, insecure).await?;
         let bind_error = |error: io::Error| {
@@ -123,7 +124,9 @@ fn from_tcp(stream: TcpStream, peer: SocketAddr) -> io::Result<Stream> {
 }
 
 async fn resolve(address: &Address, insecure: bool) -> Result<Vec<SocketAddr>, Error> {
-    let Address::Tcp { host, port } = address;
+    let Address::Tcp { host, port } = address else {
+        return Err(bad(&address.to_string(), "over TCP, addresses are tcp://host:port"));
+    };
     let resolved: Vec<SocketAddr> = match lookup_host((host.as_str(), *port)).await {
         Ok(addresses) => addresses.collect(),
         Err(error) => return Err(unknown(address, &error.to_string())),
@@ -135,8 +138,11 @@ async fn resolve(address: &Address, insecure: bool) -> Result<Vec<SocketAddr>, E
 }
 
 fn unknown(address: &Address, error: &str) -> Error {
-    let Address::Tcp { host, .. } = address;
-    ErrorKind::UnknownHost { host: host.clone(), error: error.to_owned() }.into()
+    let host = match address {
+        Address::Tcp { host, .. } => host.clone(),
+        other => other.to_string(),
+    };
+    ErrorKind::UnknownHost { host, error: error.to_owned() }.into()
 }
 
 fn failed(address: &Address, error: &io::Error) -> Error {

@@ -25,6 +25,7 @@ fn a1_open_and_cancel() {
         let end = raw.end_with(Duration::from_secs(2), |_| answered += 1);
         let most = server.numbers("stats")["running_max"];
         Outcome::new(end, start)
+            .ended("TOO_MANY_CANCELS", 1)
             .note(format!("{answered} pairs answered, {most} handlers at most"))
             .check(most <= 1024, "more handlers than places")
             .check(answered < 1000, "more than 1,000 pairs")
@@ -54,6 +55,7 @@ fn a1_cancels_within_reason() {
         let cpu = Duration::from_nanos(server.figures().cpu_ns - before);
         let share = cpu.as_secs_f64() / (now() - start).as_secs_f64();
         Outcome::new(raw.end(Duration::ZERO), start)
+            .ended("LOST", 1)
             .note(format!("{:.0} % of a core, the victim's calls included", share * 100.0))
             .check(share < 0.2, "too much of a core")
     });
@@ -86,6 +88,7 @@ fn a2_refusals_that_are_read() {
             }
         };
         Outcome::new(end, start)
+            .ended("TOO_MANY_ERRORS", 1)
             .note(format!("{answered} refusals"))
             .check(answered <= 256, "more than 256 refusals")
     });
@@ -104,6 +107,7 @@ fn a2_refusals_that_are_not_read() {
         let mut answered = 0;
         let end = raw.end_with(Duration::from_secs(1), |_| answered += 1);
         Outcome::new(end, start)
+            .ended("TOO_MANY_ERRORS", 1)
             .note(format!("{taken:?} of {} bytes taken, {answered} refusals", asks.len()))
             .check(answered <= 256, "more than 256 refusals")
     });
@@ -126,6 +130,8 @@ fn a14_call_ids() {
             ask(0),
         ];
         Outcome::new(crate::server::ends(to, scripts, Duration::from_secs(5)), start)
+            .ended("CALL_ID", 4)
+            .ended("PROTOCOL", 2)
     });
 }
 
@@ -138,7 +144,7 @@ fn a16_more_calls_than_places() {
             (0..1100).flat_map(|n| request(2 * n + 1, SLEEP, &number(60_000))).collect();
         raw.write(&asks).unwrap();
         let refused = (0..76).filter(|_| matches!(raw.reply(), Ok((_, 12, 0)))).count();
-        let outcome = Outcome::new(format!("{refused} refused"), start);
+        let outcome = Outcome::new(format!("{refused} refused"), start).ended("LOST", 1);
         let most = server.numbers("stats")["running_max"];
         outcome
             .note(format!("{most} handlers at most"))
@@ -162,6 +168,7 @@ fn a16_more_bytes_than_allowed() {
         pause(Duration::from_millis(500));
         let most = server.numbers("stats")["running_max"];
         Outcome::new(raws[0].end(Duration::ZERO), start)
+            .ended("LOST", 3)
             .note(format!("{most} calls held, {taken:?} bytes taken"))
             .check(most <= 3 * 128, "more bytes are held than 8 MiB a connection")
     });
@@ -178,6 +185,7 @@ fn a24_texts_of_handlers_in_the_log() {
         raw.write(&request(1, PANIC, &payload)).unwrap();
         let reply = raw.reply().unwrap();
         Outcome::new(raw.end(Duration::ZERO), start)
+            .ended("LOST", 1)
             .check(reply == (1, 11, 2), format!("wanted INTERNAL, saw {reply:?}"))
     });
 }
@@ -204,6 +212,7 @@ fn a25_ids_that_collide() {
         };
         let (even, colliding) = (cost(2), cost(1 << 23));
         Outcome::new("open", start)
+            .ended("LOST", 60)
             .note(format!("{even:.1?} of cpu in order, {colliding:.1?} colliding"))
             .check(colliding < 3 * even, "colliding ids cost more")
     });
@@ -233,6 +242,7 @@ fn a29_panics() {
         let free = (0..1024).filter(|_| matches!(raw.reply(), Ok((_, 0, 2)))).count();
         let running = server.numbers("stats")["running"];
         Outcome::new(raw.end(Duration::ZERO), start)
+            .ended("LOST", 1)
             .check((panicked, answered) == (1000, 1000), format!("{panicked} and {answered}"))
             .check((free, running) == (1024, 0), format!("{free} free, {running} running"))
     });

@@ -46,6 +46,7 @@ fn a2_calls_that_are_sent_again() {
         }
         let outcomes = evil.outcomes(1);
         Outcome::new(raw.end(Duration::ZERO), start)
+            .ended("LOST", 1)
             .note(format!("{requests} requests, {outcomes:?}"))
             .check((1..=2).contains(&requests), "sent again more than once")
             .check(outcomes == ["UNSUPPORTED_VERSION:NotProcessed"], "another outcome")
@@ -59,7 +60,7 @@ fn a3_metadata() {
         let start = now();
         let long = |call| head(16_384, RESPONSE, 0, 8193, call).to_vec();
         let many = |call| response(call, &metadata(b"a", b"").repeat(65), &[7]);
-        Outcome::new(ends(evil, &[long, many], SOON), start)
+        Outcome::new(ends(evil, &[long, many], SOON), start).ended("MALFORMED", 2)
     });
 }
 
@@ -73,7 +74,9 @@ fn a4_empty_frames() {
     attack_client(row, |evil| {
         let (start, (mut raw, _)) = (now(), evil.call());
         let taken = raw.flood(&Shape::of(SKIPPED).to_bytes().repeat(100_000));
-        Outcome::new(raw.end(AWAITED), start).note(format!("{taken:?} bytes taken"))
+        Outcome::new(raw.end(AWAITED), start)
+            .ended("TOO_MANY_FRAMES", 1)
+            .note(format!("{taken:?} bytes taken"))
     });
 }
 
@@ -89,7 +92,9 @@ fn a5_pings() {
         let taken = raw.flood(&pings);
         let mut pongs = 0;
         let end = raw.end_with(AWAITED, |seen| pongs += u32::from(seen.kind == PONG));
-        Outcome::new(end, start).note(format!("{taken:?} bytes taken, {pongs} pongs"))
+        Outcome::new(end, start)
+            .ended("TOO_MANY_PINGS", 1)
+            .note(format!("{taken:?} bytes taken, {pongs} pongs"))
     });
 }
 
@@ -108,7 +113,7 @@ fn a7_a_body_that_dribbles() {
             drop(raw.write(b"x"));
             end = raw.end(Duration::from_millis(100));
         }
-        Outcome::new(end, start)
+        Outcome::new(end, start).ended("FRAME_TIMEOUT", 1)
     });
 }
 
@@ -128,6 +133,7 @@ fn a8_requests_that_are_not_read() {
         let late = outcomes.iter().filter(|one| one.starts_with("DEADLINE_EXCEEDED")).count();
         let end = raw.end(Duration::from_millis(500));
         Outcome::new(end, start)
+            .ended("SLOW_CONSUMER", 1)
             .note(format!("{late} of {} ended at their deadline", outcomes.len()))
             .check(outcomes.len() == 200, "a call without an outcome")
     });
@@ -155,13 +161,16 @@ fn a9_lengths() {
         let broken = ends(evil, &attacks[4..], SOON);
         let open = ends(evil, &attacks[3..4], Duration::from_millis(300));
         Outcome::new(format!("{before} {open} {broken}"), start)
+            .ended("FRAME_TOO_LARGE", 3)
+            .ended("HEAD_CRC", 1)
+            .ended("LOST", 1)
     });
 }
 
 #[test]
 fn a14_call_ids() {
-    let wants = "PROTOCOL PROTOCOL PROTOCOL";
-    let row = Row::new("A14m", "answers to an even id, to 0, to one never sent", wants);
+    let what = "answers to an even id, to 0, to one never sent, on 342 connections each";
+    let row = Row::new("A14m", what, "PROTOCOL PROTOCOL PROTOCOL");
     attack_client(row, |evil| {
         let start = now();
         let attacks: [fn(u32) -> Vec<u8>; 3] = [
@@ -169,11 +178,55 @@ fn a14_call_ids() {
             |_| response(0, &[], &[7]),
             |call| response(call + 2, &[], &[7]),
         ];
-        let saw = ends(evil, &attacks, SOON);
-        let mut outcomes = evil.outcomes(3);
+        let mut saw: Vec<_> = (0..342).map(|_| ends(evil, &attacks, SOON)).collect();
+        saw.dedup();
+        let mut outcomes = evil.outcomes(1026);
+        let count = outcomes.len();
         outcomes.dedup();
-        Outcome::new(saw, start)
+        Outcome::new(saw.join(", "), start)
+            .ended("PROTOCOL", 1026)
+            .check(count == 1026, format!("{count} outcomes"))
             .check(outcomes == ["CONNECTION_LOST:Maybe"], format!("{outcomes:?}"))
+    });
+}
+
+/// Ids that are used up, again and again: the client goes on over new connections, and each call
+/// is made once, with the ids that are left.
+#[test]
+fn a14_ids_that_run_out() {
+    let row = Row {
+        scaled: "the last 3 ids of each connection for 2^31",
+        ..Row::new("A14n", "1,100 connections whose ids run out", "every call answered once")
+    };
+    attack_client(row, |evil| {
+        let start = now();
+        evil.begin_at(u32::MAX - 4);
+        let (mut odd, mut used_up) = (Vec::new(), None::<Raw>);
+        for _ in 0..1100 {
+            let mut raw = evil.calls(3, 10_000, 1);
+            // The next call is what a connection without ids is given up for.
+            let end = used_up.as_mut().map_or(End::Close(0), |raw| raw.end(SOON));
+            let ids: Vec<u32> = (0..3).map(|_| raw.next(now() + SOON).unwrap().call).collect();
+            // The last one first: the connection is held by the calls that are left.
+            for call in ids.iter().rev() {
+                raw.write(&response(*call, &[], &[7])).unwrap();
+            }
+            used_up = Some(raw);
+            if ids != [u32::MAX - 4, u32::MAX - 2, u32::MAX] || end != End::Close(0) {
+                odd.push(format!("{ids:?}, {end} before"));
+                break; // Enough is known; each may take seconds.
+            }
+        }
+        let mut outcomes = evil.outcomes(3300);
+        let count = outcomes.len();
+        outcomes.dedup();
+        let is_right = count == 3300 && outcomes == ["OK:7"];
+        let saw = if is_right { "every call answered once" } else { "calls lost" };
+        Outcome::new(saw, start)
+            .ended("NORMAL", 1099)
+            .ended("LOST", 1)
+            .note(format!("{count} calls: {outcomes:?}"))
+            .check(odd.is_empty(), odd.join(", "))
     });
 }
 
@@ -198,6 +251,7 @@ fn a15_answers_nobody_waits_for() {
         let second = raw.end(SOON);
         let late = evil.outcomes(1);
         Outcome::new(format!("{first} {second}"), start)
+            .ended("PROTOCOL", 2)
             .check(answered == ["OK:7"], format!("{answered:?}"))
             .check(late == ["DEADLINE_EXCEEDED:Maybe"], format!("{late:?}"))
     });
@@ -212,7 +266,9 @@ fn a24_texts_of_the_wire_in_the_log() {
             let (mut raw, _) = evil.call();
             raw.write(&close(NASTY)).unwrap();
             raw.end(SOON);
-            let (mut raw, call) = evil.call();
+            // A call that was not read is made again.
+            let mut raw = evil.connection();
+            let call = raw.next(now() + SOON).unwrap().call;
             let ext = tlv(1, NASTY);
             let fixed = [0, 11, 2, 0];
             let status = Shape { call, fixed: &fixed, ext: &ext, ..Shape::of(RESPONSE) };
@@ -220,7 +276,11 @@ fn a24_texts_of_the_wire_in_the_log() {
             raw.write(b"\n\x1b[31mnot a frame at all").unwrap();
             raw.end(SOON);
         }
-        Outcome::new("nothing broken", start).note(format!("{:?}", evil.outcomes(6)))
+        let outcomes = evil.outcomes(3);
+        Outcome::new("nothing broken", start)
+            .ended("NORMAL", 3)
+            .ended("HEAD_CRC", 3)
+            .check(outcomes == ["INTERNAL:Processed"; 3], format!("{outcomes:?}"))
     });
 }
 
@@ -232,7 +292,7 @@ fn a26_kinds_and_flags() {
     };
     attack_client(row, |evil| {
         let start = now();
-        let (mut wrong, mut connections, mut skipped) = (Vec::new(), 1, 0);
+        let (mut wrong, mut ends, mut skipped) = (Vec::new(), Vec::new(), 0);
         let (mut raw, mut call) = evil.call();
         for kind in 0..=0xff {
             for (flags, payload) in [(0, &b""[..]), (0x0f, b"x"), (0x10, b"")] {
@@ -258,12 +318,15 @@ fn a26_kinds_and_flags() {
                     drop(raw.stream.shutdown(Shutdown::Write));
                     raw.end(SOON);
                     (raw, call) = evil.call();
-                    connections += 1;
+                    ends.push(saw.unwrap_or_else(|| "LOST".to_owned()));
                 }
             }
         }
         let saw = if wrong.is_empty() { "as specified".to_owned() } else { wrong.join(", ") };
-        Outcome::new(saw, start).note(format!("768 frames on {connections} connections"))
+        ends.push("LOST".to_owned());
+        let outcome = Outcome::new(saw, start);
+        let outcome = ends.iter().fold(outcome, |outcome, end| outcome.ended(end, 1));
+        outcome.note(format!("768 frames on {} connections", ends.len()))
     });
 }
 
@@ -299,6 +362,7 @@ fn a28_a_frame_in_small_pieces() {
         evil.client.ask("calls 1 60000 1");
         let large = dribble(evil, 2 * 1024 * 1024);
         Outcome::new(raw.end(Duration::ZERO), start)
+            .ended("LOST", 1)
             .note(format!("{small} ns of cpu for each byte of 64 KiB, {large} of 2 MiB"))
             .check(large < 3 * small, "the work grows faster than the bytes")
     });

@@ -21,6 +21,7 @@ pub(crate) struct Process {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) peak_kib: u64,
+    pub(crate) rss_kib: u64,
     pub(crate) threads: u64,
     pub(crate) fds: usize,
     pub(crate) cpu_ns: u64,
@@ -82,10 +83,22 @@ impl Process {
         });
         Figures {
             peak_kib: field("VmHWM:"),
+            rss_kib: field("VmRSS:"),
             threads: field("Threads:"),
             fds: fs::read_dir(proc.join("fd")).unwrap().count(),
             cpu_ns: cpu.sum(),
         }
+    }
+
+    /// The peak of its memory counts from now on.
+    pub(crate) fn reset_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
+    /// How its connections ended so far: how many for each reason, `LOST` for those without one.
+    pub(crate) fn ends(&mut self) -> BTreeMap<String, u64> {
+        let all = self.numbers("stats").into_iter();
+        all.filter_map(|(name, n)| Some((name.strip_prefix("end.")?.to_owned(), n))).collect()
     }
 
     /// Whether it still runs.

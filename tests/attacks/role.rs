@@ -4,6 +4,7 @@
 //! standard input, one a line, and answers each with a line that starts with `@`; it ends with its
 //! input, so that nothing is left over however the test ends.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{BufRead, Write};
@@ -12,12 +13,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use switchback::server::ListenerHandle;
+use switchback::driver::ServerTotals;
+use switchback::server::{BoundServer, ListenerHandle};
 use switchback::service::Fingerprint;
+use switchback::wire::{CallId, CloseReason};
 use switchback::{
     CallError, Channel, ClientConfig, Cx, Dispatch, Method, Server, ServerConfig, Stub,
 };
 
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::Level;
+
+use crate::unexpected::role::{self as unexpected, Callers, server as unexpected_server};
 use crate::victim::{Harm, Victim};
 
 /// Answers a number with itself.
@@ -49,16 +57,23 @@ struct Running(Arc<Gauge>);
 fn serve() {
     let Ok(role) = std::env::var("ATTACKS_ROLE") else { return };
     let log = File::create(std::env::var("ATTACKS_LOG").unwrap()).unwrap();
+    // The table makes connections by the hundred thousand, and judges no log.
+    let level = if role.starts_with("table") { Level::WARN } else { Level::DEBUG };
     let log = tracing_subscriber::fmt()
         .with_ansi(false)
-        .with_max_level(tracing::Level::DEBUG)
+        .with_max_level(level)
         .with_writer(Mutex::new(log));
     tracing::subscriber::set_global_default(log.finish()).unwrap();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
     match role.as_str() {
-        "server" => server(&runtime),
-        "client" => client(&runtime),
+        "server" => server(&runtime, |gauge| {
+            methods(gauge).fold(Server::new().config(config()), Server::method)
+        }),
+        "table server" => {
+            server(&runtime, |gauge| methods(gauge).fold(unexpected_server(), Server::method))
+        }
+        "client" | "table client" => client(&runtime),
         role => panic!("no such role: {role}"),
     }
 }
@@ -72,33 +87,98 @@ fn config() -> ServerConfig {
     config
 }
 
-fn server(runtime: &tokio::runtime::Runtime) {
+/// `stats`; `address`; `door`: serves at another address too, which can be drained without the
+/// victim; `drain`.
+fn server(runtime: &tokio::runtime::Runtime, make: impl Fn(&Arc<Gauge>) -> Server) {
     let gauge = Arc::new(Gauge::default());
-    let server = Server::new().config(config());
-    let server = methods(&gauge).into_iter().fold(server, Server::method);
-    let server = runtime.block_on(server.bind("tcp://127.0.0.1:0")).unwrap();
-    let (listener, dispatch, url) = (server.listener(), server.dispatch(), server.url());
-    say(url.trim_start_matches("tcp://"));
-    let served = runtime.spawn(server.serve_until(std::future::pending()));
-    for _command in commands() {
-        assert!(!served.is_finished(), "the server ended");
-        say(&stats(runtime, &listener, &dispatch, &gauge));
+    let bind = || runtime.block_on(make(&gauge).bind("tcp://127.0.0.1:0")).unwrap();
+    let bound = bind();
+    let listener = bound.listener();
+    let mut doors = Doors::default();
+    let address = bound.url().trim_start_matches("tcp://").to_owned();
+    say(&address);
+    let mut open = None;
+    doors.serve(runtime, bound, std::future::pending());
+    for command in commands() {
+        assert!(!doors.open[0].served.is_finished(), "the server ended");
+        match command.as_str() {
+            "address" => say(&address),
+            "door" => {
+                let (door, (stop, stopped)) = (bind(), oneshot::channel::<()>());
+                say(door.url().trim_start_matches("tcp://"));
+                open = Some(stop);
+                doors.serve(runtime, door, async move { drop(stopped.await) });
+            }
+            "drain" => {
+                open.take().expect("a door to close").send(()).expect("it serves");
+                say("ok");
+            }
+            _ => say(&stats(runtime, &listener, &mut doors, &gauge)),
+        }
     }
+}
+
+/// Where the role serves; what was counted at doors that are closed is kept, they are not.
+#[derive(Default)]
+struct Doors {
+    open: Vec<Door>,
+    ends: Ends,
+    ux_started: u64,
+}
+
+struct Door {
+    dispatch: Dispatch,
+    totals: Arc<ServerTotals>,
+    served: JoinHandle<()>,
+}
+
+impl Doors {
+    fn serve(
+        &mut self,
+        runtime: &tokio::runtime::Runtime,
+        server: BoundServer,
+        until: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.counted(); // Lets go of those that are closed.
+        let (dispatch, totals) = (server.dispatch(), server.totals());
+        let served = runtime.spawn(async move { drop(server.serve_until(until).await) });
+        self.open.push(Door { dispatch, totals, served });
+    }
+
+    /// How connections ended at all of them, and handlers of the table's echo that started.
+    fn counted(&mut self) -> (Ends, u64) {
+        let closed = self.open.extract_if(.., |door| door.served.is_finished());
+        let (ends, ux_started) = count((self.ends.clone(), self.ux_started), closed);
+        (self.ends, self.ux_started) = (ends.clone(), ux_started);
+        count((ends, ux_started), self.open.iter())
+    }
+}
+
+fn count<T: std::borrow::Borrow<Door>>(
+    counted: (Ends, u64),
+    doors: impl Iterator<Item = T>,
+) -> (Ends, u64) {
+    doors.fold(counted, |(ends, ux_started), door| {
+        let Door { dispatch, totals, .. } = door.borrow();
+        let load = totals.load();
+        (ends.and(&load.closes, load.lost), ux_started + unexpected::started(dispatch))
+    })
 }
 
 /// `name=number` for everything that can be counted.
 fn stats(
     runtime: &tokio::runtime::Runtime,
     listener: &ListenerHandle,
-    dispatch: &Dispatch,
+    doors: &mut Doors,
     gauge: &Gauge,
 ) -> String {
-    let stats = listener.stats();
+    let (stats, methods) = (listener.stats(), doors.open[0].dispatch.stats());
+    let (ends, ux_started) = doors.counted();
     let (running, running_max) = (&gauge.now, &gauge.max);
     format!(
         "accepted={} refused_per_address={} refused_full={} displaced={} accept_errors={} \
          open={} open_max={} handshaking={} handshaking_max={} running={} running_max={} \
-         tasks={} series={} started={}",
+         tasks={} series={} started={} ux_started={ux_started} {ends}",
         stats.accepted,
         stats.refused_per_address,
         stats.refused_full,
@@ -111,12 +191,32 @@ fn stats(
         running.load(Ordering::SeqCst),
         running_max.load(Ordering::SeqCst),
         runtime.metrics().num_alive_tasks(),
-        dispatch.stats().len(),
-        dispatch.stats().iter().map(|stats| stats.started).sum::<u64>(),
+        methods.len(),
+        methods.iter().map(|stats| stats.started).sum::<u64>(),
     )
 }
 
-fn methods(gauge: &Arc<Gauge>) -> [Method; 5] {
+/// Connections that ended, by reason.
+#[derive(Clone, Default)]
+pub(crate) struct Ends(BTreeMap<String, u64>);
+
+impl Ends {
+    pub(crate) fn and(mut self, closes: &[(CloseReason, u64)], lost: u64) -> Self {
+        for (reason, count) in closes {
+            *self.0.entry(reason.to_string()).or_default() += count;
+        }
+        *self.0.entry("LOST".to_owned()).or_default() += lost;
+        self
+    }
+}
+
+impl std::fmt::Display for Ends {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|(reason, count)| write!(f, " end.{reason}={count}"))
+    }
+}
+
+fn methods(gauge: &Arc<Gauge>) -> impl Iterator<Item = Method> {
     type Answer<T> = Result<T, CallError<Infallible>>;
     let (sleeps, holds) = (Arc::clone(gauge), Arc::clone(gauge));
     [
@@ -147,34 +247,42 @@ fn methods(gauge: &Arc<Gauge>) -> [Method; 5] {
             Answer::Ok(0_u64)
         }),
     ]
+    .into_iter()
 }
 
-/// `victim ADDRESS`, `take`, `target ADDRESS`, `calls COUNT TIMEOUT_MS BYTES`, `outcomes`, `stats`.
+/// `victim ADDRESS PERIOD_MS`, `take`, `look`, `target ADDRESS FIRST_CALL`,
+/// `calls COUNT TIMEOUT_MS BYTES`, `outcomes`, `stats`, and those of [`Callers`].
 fn client(runtime: &tokio::runtime::Runtime) {
     say("ready");
     let (mut victim, mut target) = (None::<Victim>, None::<Channel>);
-    let outcomes: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (outcomes, mut callers): (Arc<Mutex<Vec<String>>>, _) = (Arc::default(), Callers::new());
     for command in commands() {
         let words: Vec<&str> = command.split(' ').collect();
         let number = |at: usize| words[at].parse::<usize>().unwrap();
         match words[0] {
             "victim" => {
                 let address: SocketAddr = words[1].parse().unwrap();
-                victim = Some(runtime.block_on(Victim::start(address)));
+                let period = Duration::from_millis(number(2) as u64);
+                victim = Some(runtime.block_on(Victim::start(address, period)));
                 say("ok");
             }
-            "take" => {
-                let Harm { calls, errors, p99, first_error } =
-                    victim.as_ref().map(Victim::take).unwrap_or_default();
-                let p99 = p99.as_micros();
+            "look" | "take" => {
+                let told = if words[0] == "take" { Victim::take } else { Victim::look };
+                let Harm { calls, errors, p50, p99, max, first_error } =
+                    victim.as_ref().map(told).unwrap_or_default();
+                let [p50, p99, max] = [p50, p99, max].map(|time| time.as_micros());
                 let said = first_error.replace(' ', "_");
-                say(&format!("calls={calls} errors={errors} p99_us={p99} said={said}"));
+                say(&format!(
+                    "calls={calls} errors={errors} p50_us={p50} p99_us={p99} max_us={max} \
+                     said={said}"
+                ));
             }
             "target" => {
                 let _entered = runtime.enter();
                 let mut config = ClientConfig::default();
                 config.frame_timeout = TIMEOUT;
                 config.write_timeout = TIMEOUT;
+                config.first_call = CallId(words[2].parse().unwrap());
                 let builder = Channel::builder().config(config);
                 target = Some(builder.lazy(&format!("tcp://{}", words[1])).unwrap());
                 say("ok");
@@ -200,7 +308,12 @@ fn client(runtime: &tokio::runtime::Runtime) {
                 say("ok");
             }
             "outcomes" => say(&std::mem::take(&mut *outcomes.lock().unwrap()).join(" ")),
-            _ => say(&format!("tasks={}", runtime.metrics().num_alive_tasks())),
+            "stats" => {
+                let load = target.as_ref().map(|target| target.totals().load()).unwrap_or_default();
+                let ends = callers.ends().and(&load.closes, load.lost);
+                say(&format!("tasks={}{ends}", runtime.metrics().num_alive_tasks()));
+            }
+            _ => say(&callers.handle(runtime, &words)),
         }
     }
 }

@@ -41,6 +41,7 @@ fn a3_metadata_declared_too_long() {
         let start = now();
         // The header alone: whoever waits for the rest has believed it.
         Outcome::new(ends(to, [head(16_384, REQUEST, 0, 8193, 1).to_vec()], SOON), start)
+            .ended("MALFORMED", 1)
     });
 }
 
@@ -55,6 +56,7 @@ fn a3_metadata_of_too_many_entries() {
         raw.write(&request(3, ECHO, &[7])).unwrap();
         let answered = raw.reply().unwrap();
         Outcome::new(raw.end(Duration::ZERO), start)
+            .ended("LOST", 1)
             .check(refused == (1, 15, 0), format!("wanted BAD_METADATA, saw {refused:?}"))
             .check(answered == (3, 0, 2), format!("wanted OK, saw {answered:?}"))
     });
@@ -76,6 +78,7 @@ fn a3_metadata_of_full_size() {
             answered += u32::from(raw.reply().unwrap() == (2 * n + 1, 0, 2));
         }
         Outcome::new(raw.end(Duration::ZERO), start)
+            .ended("LOST", 1)
             .check(answered == 2000, format!("{answered} answered"))
     });
 }
@@ -90,7 +93,9 @@ fn a4_empty_frames() {
     attack_server(row, |_, to| {
         let (start, mut raw) = (now(), Raw::greeted(to, 3).unwrap());
         let taken = raw.flood(&Shape::of(SKIPPED).to_bytes().repeat(100_000));
-        Outcome::new(raw.end(AWAITED), start).note(format!("{taken:?} bytes taken"))
+        Outcome::new(raw.end(AWAITED), start)
+            .ended("TOO_MANY_FRAMES", 1)
+            .note(format!("{taken:?} bytes taken"))
     });
 }
 
@@ -106,7 +111,9 @@ fn a5_pings() {
         let taken = raw.flood(&pings);
         let mut pongs = 0;
         let end = raw.end_with(AWAITED, |seen| pongs += u32::from(seen.kind == PONG));
-        Outcome::new(end, start).note(format!("{taken:?} bytes taken, {pongs} pongs"))
+        Outcome::new(end, start)
+            .ended("TOO_MANY_PINGS", 1)
+            .note(format!("{taken:?} bytes taken, {pongs} pongs"))
     });
 }
 
@@ -150,6 +157,9 @@ fn a6_handshakes_that_do_not_end() {
         let (displaced, most) = (stats["displaced"], stats["handshaking_max"]);
         let saw = if open == 0 { "all closed".to_owned() } else { format!("{open} open") };
         Outcome::new(saw, start)
+            .ended("HANDSHAKE_TIMEOUT", 400 - displaced)
+            .ended("SHUTDOWN", displaced)
+            .ended("LOST", newcomers as u64)
             .note(format!(
                 "{said} HANDSHAKE_TIMEOUT, {displaced} displaced, {most} at most, {newcomers} came"
             ))
@@ -185,6 +195,7 @@ fn a7_a_body_that_dribbles() {
         ends.dedup();
         let growth = server.figures().peak_kib - before;
         Outcome::new(ends.join(" "), start)
+            .ended("FRAME_TIMEOUT", 100)
             .note(format!("{growth} KiB of it for the bodies"))
             // One read's buffer of 16 KiB, and what it takes to keep it.
             .check(growth <= 100 * 24, "more than 24 KiB for a body of some bytes")
@@ -224,7 +235,9 @@ fn a8_answers_that_are_not_read() {
             (server.numbers("stats")["open"] - 1, server.numbers("stats")["started"]);
         // The reason lies behind answers that nobody read.
         let saw = if left == 0 { "all closed".to_owned() } else { format!("{left} open") };
-        Outcome::new(saw, start).note(format!("{started} calls started, the victim's included"))
+        Outcome::new(saw, start)
+            .ended("SLOW_CONSUMER", 16)
+            .note(format!("{started} calls started, the victim's included"))
     });
 }
 
@@ -241,6 +254,9 @@ fn a9_lengths() {
         broken[15] ^= 1;
         heads.push(broken.to_vec());
         Outcome::new(ends(to, heads, Duration::from_millis(300)), start)
+            .ended("FRAME_TOO_LARGE", 3)
+            .ended("HEAD_CRC", 1)
+            .ended("LOST", 1)
     });
 }
 
@@ -264,6 +280,7 @@ fn a17_out_of_descriptors() {
         let saw = is_open_to_newcomers(to)
             .map_or_else(|error| error, |()| "newcomers served after 1 s".to_owned());
         Outcome::new(saw, start)
+            .ended("LOST", held as u64 + 1)
             .note(format!("{held} connected, {errors} accepts failed"))
             .check(errors > 0, "the server never ran out")
     });
@@ -281,6 +298,7 @@ fn a17_one_address() {
         let newcomers = is_open_to_newcomers(to);
         let refused = server.numbers("stats")["refused_per_address"];
         Outcome::new(format!("{} served, newcomers too", raws.len()), start)
+            .ended("LOST", raws.len() as u64 + 1)
             .note(format!("{refused} refused"))
             .check(refused == 72, "not as many were refused as came")
             .check(newcomers.is_ok(), format!("{newcomers:?}"))
@@ -324,7 +342,7 @@ fn a24_texts_of_the_wire_in_the_log() {
         }
         let more = server.numbers("stats")["series"] - series;
         let saw = if more == 0 { "nothing new counted".to_owned() } else { format!("{more} new") };
-        Outcome::new(saw, start)
+        Outcome::new(saw, start).ended("NORMAL", 3).ended("NOT_SWITCHBACK", 2).ended("LOST", 50)
     });
 }
 
@@ -351,7 +369,7 @@ fn a26_kinds_and_flags() {
     };
     attack_server(row, |server, to| {
         let start = now();
-        let (mut wrong, mut skipped) = (Vec::new(), 0);
+        let (mut wrong, mut skipped, mut ends) = (Vec::new(), 0, Vec::new());
         let mut raw = Raw::greeted(to, 3).unwrap();
         for kind in 0..=0xff {
             for (flags, payload) in
@@ -372,13 +390,17 @@ fn a26_kinds_and_flags() {
                 }
                 // So many in a row are too many.
                 if saw.is_some() || skipped % 100 == 0 {
+                    ends.push(saw.unwrap_or_else(|| "LOST".to_owned()));
                     raw = Raw::greeted(to, 3).unwrap();
                 }
             }
         }
         let accepted = server.numbers("stats")["accepted"];
+        ends.push("LOST".to_owned());
         let saw = if wrong.is_empty() { "as specified".to_owned() } else { wrong.join(", ") };
-        Outcome::new(saw, start).note(format!("1,536 frames on {accepted} connections"))
+        let outcome = Outcome::new(saw, start);
+        let outcome = ends.iter().fold(outcome, |outcome, end| outcome.ended(end, 1));
+        outcome.note(format!("1,536 frames on {accepted} connections"))
     });
 }
 
@@ -411,6 +433,7 @@ fn a28_a_frame_in_small_pieces() {
         };
         let (small, large) = (dribble(1, 64 * 1024), dribble(3, 2 * 1024 * 1024));
         Outcome::new(raw.end(Duration::ZERO), start)
+            .ended("LOST", 1)
             .note(format!("{small} ns of cpu for each byte of 64 KiB, {large} of 2 MiB"))
             .check(large < 3 * small, "the work grows faster than the bytes")
     });
@@ -421,7 +444,7 @@ fn a15_a_response_to_a_server() {
     let row = Row::new("A15", "a client sends a RESPONSE", "PROTOCOL");
     attack_server(row, |_: &mut Process, to| {
         let start = now();
-        Outcome::new(ends(to, [response(1, &[], &[7])], SOON), start)
+        Outcome::new(ends(to, [response(1, &[], &[7])], SOON), start).ended("PROTOCOL", 1)
     });
 }
 

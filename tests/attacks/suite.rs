@@ -5,15 +5,17 @@
 //! idle time, 50 ms (100 in a debug build, where the same work takes many times as long), or three
 //! times what another client meets meanwhile at another server (the machine may be busy with other
 //! things, and an attack costs processor time); descriptors, threads and tasks are back within
-//! 5 s; no panic; and a log that is short, escaped and bounded.
+//! 5 s; every connection of the attacker was counted by the reason for its end; no panic; and a
+//! log that is short, escaped and bounded.
 //!
 //! A line reads: id, attack, verdict, what was seen and when, memory taken of what is allowed, the
 //! victim (p99 during the attack, idle, and at the other server), what is left after and was
-//! before, cost, scale, notes, faults.
+//! before, cost, how the attacker's connections were counted, scale, notes, faults.
 //!
 //! A row that waits for a defence is run and measured like every other, and says so. When it
 //! passes all the same, its test fails until the mark is taken off.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, PoisonError};
@@ -25,7 +27,7 @@ use crate::process::{Figures, Process};
 use crate::raw::Raw;
 use crate::role::ECHO;
 use crate::time::{now, pause};
-use crate::victim::{Harm, Victim};
+use crate::victim::{Harm, PERIOD, Victim};
 
 /// An attack as data.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +64,9 @@ pub(crate) struct Outcome {
     pub(crate) after: Duration,
     /// Figures for people.
     pub(crate) note: String,
+    /// How the attacked process must have counted the ends of the attacker's connections: how
+    /// many for each reason, `LOST` for those without one.
+    pub(crate) ends: BTreeMap<String, u64>,
     /// What else went wrong.
     pub(crate) faults: Vec<String>,
 }
@@ -73,6 +78,14 @@ impl Outcome {
 
     pub(crate) fn note(mut self, note: String) -> Self {
         self.note = note;
+        self
+    }
+
+    /// So many of the attacker's connections ended for this reason.
+    pub(crate) fn ended(mut self, reason: &str, count: u64) -> Self {
+        if count > 0 {
+            *self.ends.entry(reason.to_owned()).or_default() += count;
+        }
         self
     }
 
@@ -99,7 +112,7 @@ pub(crate) fn attack_server_with(
     let _alone = alone();
     let mut server = Process::start("server", fds_max);
     let address: SocketAddr = server.first.parse().unwrap();
-    let (control, victim) = (Control::start(), Victim::start(address));
+    let (control, victim) = (Control::start(PERIOD), Victim::start(address, PERIOD));
     let victim = control.runtime.block_on(victim);
     pause(IDLE);
     let (idle, before) = (victim.take(), Before::new(&mut server));
@@ -109,31 +122,35 @@ pub(crate) fn attack_server_with(
     let (harm, elsewhere) = (victim.take(), control.take());
     let after = before.settle(&mut server);
     let still = victim.take();
-    victim.stop();
     let harm = Harm { errors: harm.errors + still.errors, ..harm };
     let connections = server.numbers("stats")["accepted"];
     finish(row, outcome, (&mut server, connections), (&before, &after), [&idle, &harm, &elsewhere]);
+    victim.stop(); // Its own end is none of the attack's.
 }
 
 /// A client of a server that nobody attacks.
-struct Control {
-    address: SocketAddr,
+pub(crate) struct Control {
+    pub(crate) address: SocketAddr,
     victim: Victim,
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
     _server: Process,
 }
 
 impl Control {
-    fn start() -> Self {
+    pub(crate) fn start(period: Duration) -> Self {
         let server = Process::start("server", None);
         let address: SocketAddr = server.first.parse().unwrap();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let victim = runtime.block_on(Victim::start(address));
+        let victim = runtime.block_on(Victim::start(address, period));
         Self { address, victim, runtime, _server: server }
     }
 
-    fn take(&self) -> Harm {
+    pub(crate) fn take(&self) -> Harm {
         self.victim.take()
+    }
+
+    pub(crate) fn look(&self) -> Harm {
+        self.victim.look()
     }
 }
 
@@ -148,6 +165,11 @@ impl Evil {
     /// Has the client make calls, and answers its hello.
     pub(crate) fn calls(&mut self, count: usize, timeout_ms: usize, bytes: usize) -> Raw {
         self.client.ask(&format!("calls {count} {timeout_ms} {bytes}"));
+        self.connection()
+    }
+
+    /// The connection that the client makes by itself, for calls it has; answers its hello.
+    pub(crate) fn connection(&mut self) -> Raw {
         let mut raw = Raw::of(self.accept()).unwrap();
         raw.welcome(&[ECHO]).unwrap();
         self.connections += 1;
@@ -168,6 +190,12 @@ impl Evil {
             }
             pause(Duration::from_millis(1));
         }
+    }
+
+    /// Calls go over new connections from now on, the first of each with this id.
+    pub(crate) fn begin_at(&mut self, first_call: u32) {
+        let address = self.listener.local_addr().unwrap();
+        self.client.ask(&format!("target {address} {first_call}"));
     }
 
     /// [`Evil::calls`]: a single one, and its id.
@@ -192,22 +220,22 @@ impl Evil {
 /// Attacks a client.
 pub(crate) fn attack_client(row: Row, attack: impl FnOnce(&mut Evil) -> Outcome) {
     let _alone = alone();
-    let control = Control::start();
-    let mut client = Process::start("client", None);
+    let control = Control::start(PERIOD);
+    let client = Process::start("client", None);
     let listener = TcpListener::bind("127.0.0.3:0").unwrap();
-    client.ask(&format!("victim {}", control.address));
-    client.ask(&format!("target {}", listener.local_addr().unwrap()));
-    pause(IDLE);
-    let idle = harm(&mut client);
-    let before = Before::new(&mut client);
-    control.take();
     let mut evil = Evil { client, listener, connections: 0 };
+    evil.client.ask(&format!("victim {} {}", control.address, PERIOD.as_millis()));
+    evil.begin_at(1);
+    pause(IDLE);
+    let idle = harm(&mut evil.client, "take");
+    let before = Before::new(&mut evil.client);
+    control.take();
     let outcome = attack(&mut evil);
     before.last();
     let Evil { mut client, connections, .. } = evil;
-    let (harmed, elsewhere) = (harm(&mut client), control.take());
+    let (harmed, elsewhere) = (harm(&mut client, "take"), control.take());
     let after = before.settle(&mut client);
-    let still = harm(&mut client);
+    let still = harm(&mut client, "take");
     let harmed = Harm { errors: harmed.errors + still.errors, ..harmed };
     finish(
         row,
@@ -218,28 +246,36 @@ pub(crate) fn attack_client(row: Row, attack: impl FnOnce(&mut Evil) -> Outcome)
     );
 }
 
-fn harm(client: &mut Process) -> Harm {
-    let said = client.ask("take");
+/// `take` or `look`: those of [`Victim`], of the victim in a client.
+pub(crate) fn harm(client: &mut Process, command: &str) -> Harm {
+    let said = client.ask(command);
     let word = |name: &str| {
         let mut words = said.split(' ').filter_map(|word| word.split_once('='));
         words.find(|(found, _)| *found == name).map(|(_, word)| word).unwrap()
     };
     let count = |name| word(name).parse().unwrap();
-    let p99 = Duration::from_micros(word("p99_us").parse().unwrap());
-    let first_error = word("said").to_owned();
-    Harm { calls: count("calls"), errors: count("errors"), p99, first_error }
+    let time = |name| Duration::from_micros(word(name).parse().unwrap());
+    Harm {
+        calls: count("calls"),
+        errors: count("errors"),
+        p50: time("p50_us"),
+        p99: time("p99_us"),
+        max: time("max_us"),
+        first_error: word("said").to_owned(),
+    }
 }
 
 /// The attacked process before the attack.
-struct Before {
+pub(crate) struct Before {
     at: Instant,
-    figures: Figures,
+    pub(crate) figures: Figures,
     tasks: u64,
+    ends: BTreeMap<String, u64>,
 }
 
 /// And after it.
-struct After {
-    figures: Figures,
+pub(crate) struct After {
+    pub(crate) figures: Figures,
     tasks: u64,
     peak_kib: u64,
     cpu: Duration,
@@ -247,9 +283,10 @@ struct After {
 }
 
 impl Before {
-    fn new(process: &mut Process) -> Self {
+    pub(crate) fn new(process: &mut Process) -> Self {
         let tasks = process.numbers("stats")["tasks"];
-        Self { at: now(), figures: process.figures(), tasks }
+        let ends = process.ends();
+        Self { at: now(), figures: process.figures(), tasks, ends }
     }
 
     /// The victim must have made enough calls to speak of a p99.
@@ -257,8 +294,29 @@ impl Before {
         pause(ATTACK_MIN.saturating_sub(now() - self.at));
     }
 
+    /// How connections ended since then, once `count` of them have, or when `wait` is over.
+    pub(crate) fn ends(
+        &self,
+        process: &mut Process,
+        count: u64,
+        wait: Duration,
+    ) -> BTreeMap<String, u64> {
+        let until = now() + wait;
+        loop {
+            let mut ends = process.ends();
+            for (reason, count) in &self.ends {
+                *ends.get_mut(reason).expect("a counter does not go away") -= count;
+            }
+            ends.retain(|_, count| *count > 0);
+            if ends.values().sum::<u64>() >= count || now() >= until {
+                return ends;
+            }
+            pause(Duration::from_millis(5));
+        }
+    }
+
     /// Waits until everything is back, at most 5 s.
-    fn settle(&self, process: &mut Process) -> After {
+    pub(crate) fn settle(&self, process: &mut Process) -> After {
         let (first, until) = (process.figures(), now() + BACK);
         let lasted = now() - self.at;
         let cpu = Duration::from_nanos(first.cpu_ns.saturating_sub(self.figures.cpu_ns));
@@ -273,12 +331,17 @@ impl Before {
         }
     }
 
-    fn is_back(&self, after: &After) -> bool {
+    pub(crate) fn is_back(&self, after: &After) -> bool {
         after.figures.fds <= self.figures.fds
             && after.figures.threads <= self.figures.threads
             // A call of the victim may be under way in either.
             && after.tasks <= self.tasks + 2
     }
+}
+
+/// How long the victim may wait.
+pub(crate) fn p99_max(idle: &Harm, elsewhere: &Harm) -> Duration {
+    (idle.p99 * 5).max(elsewhere.p99 * 3).max(P99_MAX)
 }
 
 /// Judges, writes the line, and fails where it must.
@@ -290,11 +353,15 @@ fn finish(
     [idle, harm, elsewhere]: [&Harm; 3],
 ) {
     let growth_kib = after.peak_kib.saturating_sub(before.figures.peak_kib);
-    let p99_max = (idle.p99 * 5).max(elsewhere.p99 * 3).max(P99_MAX);
+    let p99_max = p99_max(idle, elsewhere);
+    let ends = before.ends(process, outcome.ends.values().sum(), BACK);
+    let counted = format!("counted {ends:?}, wanted {:?}", outcome.ends);
+    let is_counted = ends == outcome.ends;
     let wants = format!("saw {}, wanted {}", outcome.saw, row.wants);
     outcome = outcome
         .check(process.is_alive(), "the process ended")
         .check(growth_kib <= row.growth_kib_max, "memory grew too much")
+        .check(is_counted, counted)
         .check(harm.errors == 0, format!("victim: {}", harm.first_error))
         .check(harm.p99 <= p99_max, "the victim waited too long")
         .check(before.is_back(after), "descriptors, threads or tasks are not back")
@@ -304,7 +371,8 @@ fn finish(
     }
     let (lines, log) = judge_log(&process.log(), after.lasted, connections);
     outcome.faults.extend(log);
-    let Outcome { saw, after: when, note, faults } = outcome;
+    let Outcome { saw, after: when, note, faults, ends } = outcome;
+    let ends: Vec<String> = ends.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
     let verdict = match (row.awaiting, faults.is_empty()) {
         (None, true) => "pass".to_owned(),
         (None, false) => "FAIL".to_owned(),
@@ -321,10 +389,11 @@ fn finish(
     let scaled = if row.scaled.is_empty() { "as in the catalogue" } else { row.scaled };
     let line = format!(
         "{:<4} | {} | {verdict} | {saw} after {when:.1?} | +{growth_kib}/{} KiB | {victim} | \
-         {back} | {cost} | {scaled} | {note} | {}\n",
+         {back} | {cost} | {} | {scaled} | {note} | {}\n",
         row.id,
         row.what,
         row.growth_kib_max,
+        ends.join(", "),
         faults.join("; "),
     );
     // Not by the macros, which the harness keeps to itself: the table is the suite's result.
@@ -353,13 +422,13 @@ fn judge_log(log: &[u8], lasted: Duration, connections: u64) -> (usize, Vec<Stri
 }
 
 /// One attack at a time: two would be each other's harm.
-fn alone() -> std::sync::MutexGuard<'static, ()> {
+pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The victim's time without an attack: 50 calls.
-const IDLE: Duration = Duration::from_millis(500);
+pub(crate) const IDLE: Duration = Duration::from_millis(500);
 /// A p99 that is never too long.
 const P99_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 50 });
 /// An attack is observed at least so long.

@@ -1,4 +1,4 @@
-//! The victim: a client that means well, one call every 10 ms, whatever else happens.
+//! The victim: a client that means well, one call every few milliseconds, whatever else happens.
 //!
 //! Calls do not wait for each other, so that a server that stalls is seen by every call that
 //! falls into the stall, not by one.
@@ -62,23 +62,32 @@ pub(crate) struct Victim {
 pub(crate) struct Harm {
     pub(crate) calls: usize,
     pub(crate) errors: usize,
+    pub(crate) p50: Duration,
     pub(crate) p99: Duration,
+    pub(crate) max: Duration,
     pub(crate) first_error: String,
 }
 
 impl Victim {
-    /// Connects and starts to call. On a tokio runtime.
-    pub(crate) async fn start(address: SocketAddr) -> Self {
+    /// Connects and starts to call, once in every `period`. On a tokio runtime.
+    pub(crate) async fn start(address: SocketAddr, period: Duration) -> Self {
         let channel = channel(address);
         channel.ready().await.unwrap();
         let (samples, (stop, stopped)) = (Samples::default(), watch::channel(false));
-        drop(tokio::spawn(call_on(channel, Arc::clone(&samples), stopped)));
+        drop(tokio::spawn(call_on(channel, Arc::clone(&samples), stopped, period)));
         Self { samples, stop }
     }
 
     /// What happened since the last time.
     pub(crate) fn take(&self) -> Harm {
-        let samples = std::mem::take(&mut *self.samples.lock().unwrap());
+        let harm = self.look();
+        self.samples.lock().unwrap().drain(..harm.calls);
+        harm
+    }
+
+    /// [`Victim::take`], to be told again.
+    pub(crate) fn look(&self) -> Harm {
+        let samples = self.samples.lock().unwrap().clone();
         let mut harm = Harm { calls: samples.len(), ..Harm::default() };
         let mut times = Vec::new();
         for sample in samples {
@@ -91,7 +100,9 @@ impl Victim {
             }
         }
         times.sort_unstable();
-        harm.p99 = times.get(times.len().saturating_sub(1) * 99 / 100).copied().unwrap_or_default();
+        let at = |percent: usize| times.get(times.len().saturating_sub(1) * percent / 100).copied();
+        [harm.p50, harm.p99, harm.max] =
+            [50, 99, 100].map(|percent| at(percent).unwrap_or_default());
         harm
     }
 
@@ -99,6 +110,9 @@ impl Victim {
         let _ = self.stop.send(true);
     }
 }
+
+/// How often a victim calls, unless its row is short.
+pub(crate) const PERIOD: Duration = Duration::from_millis(10);
 
 /// Connects anew and makes one call: whether newcomers are served.
 pub(crate) async fn newcomer(address: SocketAddr) -> Result<(), String> {
@@ -117,8 +131,13 @@ async fn one_call(channel: &Channel) -> Result<Duration, String> {
     }
 }
 
-async fn call_on(channel: Channel, samples: Samples, mut stopped: watch::Receiver<bool>) {
-    let mut tick = tokio::time::interval(Duration::from_millis(10));
+async fn call_on(
+    channel: Channel,
+    samples: Samples,
+    mut stopped: watch::Receiver<bool>,
+    period: Duration,
+) {
+    let mut tick = tokio::time::interval(period);
     while !*stopped.borrow_and_update() {
         tick.tick().await;
         let (channel, samples) = (channel.clone(), Arc::clone(&samples));

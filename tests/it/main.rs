@@ -8,6 +8,7 @@
 #[path = "../ledger/mod.rs"]
 mod ledger;
 
+mod addresses;
 mod bad_input;
 mod builtin;
 mod cancel;
@@ -16,6 +17,8 @@ mod conversation;
 mod deadline;
 mod drain;
 mod fallback;
+#[cfg(feature = "testing")]
+mod faults;
 mod found;
 mod fuzz_corpus;
 mod handshake;
@@ -24,7 +27,10 @@ mod ledgered;
 mod limits;
 mod listener;
 mod live;
+mod mem;
 mod metastable;
+#[cfg(all(feature = "macros", feature = "testing"))]
+mod mock;
 mod next_version;
 mod observe;
 mod panics;
@@ -56,5 +62,7 @@ mod transport;
 mod two_connections;
 mod unary;
 mod unexpected;
+#[cfg(unix)]
+mod unix;
 mod versions;
 mod wrong_peer;

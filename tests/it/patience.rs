@@ -435,3 +435,30 @@ async fn every_end_has_a_reason() {
     assert!(matches!(error.kind(), ErrorKind::PeerMisbehaved { .. }), "{error}");
     assert_eq!(error.close_reason(), Some(CloseReason::MALFORMED));
 }
+
+/// P15: a channel counts the ends of its connections by reason, each one once. Shown by a protocol
+/// error of the server, and by a server that is gone without a word.
+#[tokio::test(start_paused = true)]
+async fn every_end_is_counted_by_the_client() {
+    let (channel, mut raw) = raw_server(Channel::builder());
+    let ready = tokio::spawn(async move { (channel.ready().await, channel) });
+    raw.client_hello().await;
+    raw.write(b"hello, are you there?\r\n").await;
+    let (ended, channel) = ready.await.unwrap();
+    assert_eq!(ended.unwrap_err().close_reason(), Some(CloseReason::NOT_SWITCHBACK));
+    let load = channel.totals().load();
+    assert_eq!((load.closes, load.lost), (vec![(CloseReason::NOT_SWITCHBACK, 1)], 0));
+    drop(raw);
+    settle().await;
+    assert_eq!(channel.totals().load().lost, 0, "counted twice");
+
+    let (channel, mut raw) = raw_server(Channel::builder());
+    raw.greet_client_of(&channel).await;
+    let totals = channel.totals();
+    assert_eq!(totals.load(), Default::default());
+    drop(raw);
+    settle().await;
+    drop(channel);
+    settle().await;
+    assert_eq!((totals.load().closes, totals.load().lost), (vec![], 1));
+}

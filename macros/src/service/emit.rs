@@ -1,5 +1,5 @@
-//! The trait as it is implemented, the checks of its types, and the halves of `emit_server` and
-//! `emit_client` beside it.
+//! The trait as it is implemented, the checks of its types, and beside it what `emit_server`,
+//! `emit_client` and `emit_mock` make.
 //!
 //! ```text
 //!   async fn f(&self, cx: &Cx, req: Q) -> R;
@@ -16,6 +16,7 @@ use syn::spanned::Spanned;
 use syn::{Attribute, Ident, ReturnType, Type};
 
 use crate::service::emit_client;
+use crate::service::emit_mock;
 use crate::service::emit_server;
 use crate::service::model::{Method, Service, own};
 use crate::service::parse::RunArg;
@@ -26,10 +27,12 @@ pub(crate) fn service(service: &Service) -> TokenStream {
     let interface = interface(service);
     let server = emit_server::server(service);
     let client = emit_client::client(service);
+    let mock = service.mock.map(|asked_for| emit_mock::mock(service, asked_for));
     quote! {
         #interface
         #server
         #client
+        #mock
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn client(service: &Service) -> TokenStream {
     let visibility = &service.item.vis;
     let name = &service.name;
     let doc = format!("Calls the service `{name}`. Clones share one channel.");
-    let addresses = cfg!(feature = "tcp").then(|| by_address(service));
+    let addresses = by_address(service);
     let methods = service.methods.iter().map(|method| call(service, method));
     quote! {
         #(#cfgs)*
@@ -52,7 +52,7 @@ pub(crate) fn client(service: &Service) -> TokenStream {
     }
 }
 
-/// Constructors that make a channel too, if switchback has a transport for it.
+/// Constructors that make a channel too.
 fn by_address(service: &Service) -> TokenStream {
     let (visibility, name) = (&service.item.vis, &service.name);
     let connect_doc = format!("Connects to a server of `{name}`.");

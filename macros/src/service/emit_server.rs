@@ -20,12 +20,46 @@ pub(crate) fn server(service: &Service) -> TokenStream {
     let interface = &service.item.ident;
     let server = named_after(service, "Server");
     let cfgs = cfgs(service);
+    let definition = definition(service);
+    let into_methods = into_methods(service, |method| Target {
+        shared: quote!(self.0),
+        answer: answer(service, method),
+        run: run(method),
+    });
+    quote! {
+        #definition
+
+        #(#cfgs)*
+        #[automatically_derived]
+        #[allow(deprecated, reason = "old versions are often deprecated, and served all the same")]
+        impl<__S: #interface> ::switchback::__private::Service for #server<__S> {
+            #into_methods
+        }
+    }
+}
+
+/// What answers the calls of a method.
+pub(crate) struct Target {
+    /// What of `self` its calls share; a clone of it is `of_call`.
+    pub(crate) shared: TokenStream,
+    /// From `of_call`, `cx` and `request` to a `Result<R, CallError<E>>`.
+    pub(crate) answer: TokenStream,
+    /// Where it runs.
+    pub(crate) run: Option<TokenStream>,
+}
+
+/// `Service::into_methods`, with every version of every method.
+pub(crate) fn into_methods(
+    service: &Service,
+    target_of: impl Fn(&Method) -> Target,
+) -> TokenStream {
     let methods_of = hidden("methods");
     let methods = service.methods.iter().map(|method| {
         let cfgs = method.attributes("cfg");
         let name = full_name(service, method);
-        let current = current(service, method, &name);
-        let older = method.compats.iter().map(|old| older(service, method, old, &name));
+        let target = target_of(method);
+        let current = current(method, &target, &name);
+        let older = method.compats.iter().map(|old| older(method, old, &target, &name));
         quote! {
             #(#cfgs)*
             {
@@ -34,23 +68,13 @@ pub(crate) fn server(service: &Service) -> TokenStream {
             }
         }
     });
-    let definition = definition(service);
     let checks = checks(service);
     quote! {
-        #definition
-
-        #(#cfgs)*
-        #[automatically_derived]
-        #[allow(deprecated, reason = "old versions are often deprecated, and served all the same")]
-        impl<__S: #interface> ::switchback::__private::Service for #server<__S> {
-            fn into_methods(
-                self,
-            ) -> ::switchback::__private::Vec<::switchback::__private::Method> {
-                #checks
-                let mut #methods_of = ::switchback::__private::Vec::new();
-                #(#methods)*
-                #methods_of
-            }
+        fn into_methods(self) -> ::switchback::__private::Vec<::switchback::__private::Method> {
+            #checks
+            let mut #methods_of = ::switchback::__private::Vec::new();
+            #(#methods)*
+            #methods_of
         }
     }
 }
@@ -106,7 +130,7 @@ fn definition(service: &Service) -> TokenStream {
 }
 
 /// The method in its own version.
-fn current(service: &Service, method: &Method, name: &str) -> TokenStream {
+fn current(method: &Method, target: &Target, name: &str) -> TokenStream {
     let (of_server, of_call) = (hidden("service"), hidden("of_call"));
     let (cx, request) = (hidden("cx"), hidden("request"));
     let request_type = &method.request;
@@ -116,24 +140,25 @@ fn current(service: &Service, method: &Method, name: &str) -> TokenStream {
         Some(error) => (quote!(new), quote!(#request_type, #response, #error, _, _)),
         None => (quote!(infallible), quote!(#request_type, #response, _, _)),
     };
-    let answer = answer(service, method);
+    let Target { shared, answer, run } = target;
     let options = options(method, request_type, response, method.output.error());
     quote! {{
-        let #of_server = ::switchback::__private::Arc::clone(&self.0);
+        let #of_server = ::core::clone::Clone::clone(&#shared);
         ::switchback::__private::Method::#constructor::<#types>(
             #name,
             #version,
             move |#cx, #request| {
-                let #of_call = ::switchback::__private::Arc::clone(&#of_server);
+                let #of_call = ::core::clone::Clone::clone(&#of_server);
                 async move { #answer }
             },
         )
         #options
+        #run
     }}
 }
 
 /// The method in an older version.
-fn older(service: &Service, method: &Method, old: &Compat, name: &str) -> TokenStream {
+fn older(method: &Method, old: &Compat, target: &Target, name: &str) -> TokenStream {
     let (of_server, of_call) = (hidden("service"), hidden("of_call"));
     let (cx, request) = (hidden("cx"), hidden("request"));
     let (new_request, old_request) = (&method.request, &old.request);
@@ -145,10 +170,10 @@ fn older(service: &Service, method: &Method, old: &Compat, name: &str) -> TokenS
         Some(error) => (quote!(try_new), quote!(#old_request, #old_response, #error, _, _)),
         None => (quote!(try_infallible), quote!(#old_request, #old_response, _, _)),
     };
-    let answer = answer(service, method);
+    let Target { shared, answer, run } = target;
     let options = options(method, old_request, old_response, old.error.as_ref());
     quote! {{
-        let #of_server = ::switchback::__private::Arc::clone(&self.0);
+        let #of_server = ::core::clone::Clone::clone(&#shared);
         ::switchback::__private::Method::#constructor::<#types>(
             #name,
             #version,
@@ -157,7 +182,7 @@ fn older(service: &Service, method: &Method, old: &Compat, name: &str) -> TokenS
                     #old_request,
                     #new_request,
                 >(#request)?;
-                let #of_call = ::switchback::__private::Arc::clone(&#of_server);
+                let #of_call = ::core::clone::Clone::clone(&#of_server);
                 ::core::result::Result::Ok(async move {
                     ::switchback::__private::convert_result::<
                         #new_response,
@@ -169,6 +194,7 @@ fn older(service: &Service, method: &Method, old: &Compat, name: &str) -> TokenS
             },
         )
         #options
+        #run
     }}
 }
 
@@ -200,22 +226,25 @@ fn answer(service: &Service, method: &Method) -> TokenStream {
     }
 }
 
+/// Where the handler runs.
+fn run(method: &Method) -> Option<TokenStream> {
+    match method.run {
+        RunArg::Inline => None,
+        RunArg::Spawn => Some(quote!(.run(::switchback::__private::Run::Spawn))),
+        RunArg::Blocking => Some(quote!(.run(::switchback::__private::Run::Blocking))),
+    }
+}
+
 /// What is set on every version of a method.
 fn options(method: &Method, request: &Type, response: &Type, error: Option<&Type>) -> TokenStream {
     let error = error_or_never(error);
     let id = id_call(method);
-    let run = match method.run {
-        RunArg::Inline => None,
-        RunArg::Spawn => Some(quote!(.run(::switchback::__private::Run::Spawn))),
-        RunArg::Blocking => Some(quote!(.run(::switchback::__private::Run::Blocking))),
-    };
     let no_cancel = method.no_cancel.then(|| quote!(.no_cancel()));
     let idempotent = method.idempotent.then(|| quote!(.idempotent()));
     quote! {
         .schema::<#request, #response, #error>()
         #id
         #idempotent
-        #run
         #no_cancel
     }
 }

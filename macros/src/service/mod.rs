@@ -18,6 +18,7 @@ use crate::service::parse::ServiceArgs;
 
 mod emit;
 mod emit_client;
+mod emit_mock;
 mod emit_server;
 mod errors;
 mod model;

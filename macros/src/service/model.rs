@@ -23,6 +23,8 @@ pub(crate) struct Service {
     /// `bank.Ledger`
     pub(crate) name: String,
     pub(crate) methods: Vec<Method>,
+    /// Where `mock` was asked for.
+    pub(crate) mock: Option<Span>,
 }
 
 /// One method in all versions that this trait knows.
@@ -65,7 +67,8 @@ impl Service {
             methods.extend(errors.keep(method_of(part)));
         }
         check_distinct(&methods, &mut errors);
-        errors.or(Self { item: item.clone(), name: item.ident.unraw().to_string(), methods })
+        let name = item.ident.unraw().to_string();
+        errors.or(Self { item: item.clone(), name, methods, mock: None })
     }
 
     /// The service under the name it was given, if any; checks all names.
@@ -86,7 +89,10 @@ impl Service {
                 errors.at(method.wire_name.span(), message);
             }
         }
-        errors.or(Self { name: name.value(), ..self })
+        if arguments.mock.is_some() {
+            check_mock(&self.methods, &mut errors);
+        }
+        errors.or(Self { name: name.value(), mock: arguments.mock, ..self })
     }
 }
 
@@ -213,6 +219,24 @@ fn check_distinct(methods: &[Method], errors: &mut Errors) {
     }
 }
 
+/// A mock has two functions for each method, and some of its own.
+fn check_mock(methods: &[Method], errors: &mut Errors) {
+    let names: BTreeSet<String> =
+        methods.iter().map(|method| method.signature.ident.unraw().to_string()).collect();
+    for method in methods {
+        let ident = &method.signature.ident;
+        let name = ident.unraw().to_string();
+        let is_doubled = name.strip_suffix("_with").is_some_and(|other| names.contains(other));
+        if is_doubled || RESERVED_OF_MOCK.contains(&name.as_str()) {
+            let message = format!(
+                "the mock has a function `{name}` of its own: give this one another name and keep \
+                 the wire's by #[rpc(name = \"{name}\")]"
+            );
+            errors.at(ident.span(), message);
+        }
+    }
+}
+
 fn check_compats(compats: &[CompatArgs], current: u16, output: &Output, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for old in compats {
@@ -250,6 +274,8 @@ fn check_name(name: &LitStr, what: &str) -> Result<(), Error> {
 
 /// Functions of the generated client.
 const RESERVED: &[&str] = &["channel", "clone", "connect", "lazy", "new"];
+/// Functions of the generated mock, beside those of the client.
+const RESERVED_OF_MOCK: &[&str] = &["calls", "client"];
 /// Of a method's whole name.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -352,6 +378,33 @@ mod tests {
                 "the method has no error of its own, so an older version cannot have one",
             ]
         );
+    }
+
+    /// A mock's own functions, and those it has for another method, are not a method's.
+    #[test]
+    fn mocks_have_functions_of_their_own() {
+        let item: ItemTrait = parse_quote! {
+            trait Ledger {
+                #[rpc(version = 1)]
+                async fn open(&self, cx: &Cx, req: Q) -> R;
+                #[rpc(version = 1)]
+                async fn open_with(&self, cx: &Cx, req: Q) -> R;
+                #[rpc(version = 1)]
+                async fn calls(&self, cx: &Cx, req: Q) -> R;
+                #[rpc(version = 1)]
+                async fn paid_with(&self, cx: &Cx, req: Q) -> R;
+            }
+        };
+        let arguments = ServiceArgs { name: None, mock: Some(Span::call_site()) };
+
+        let Err(error) = Service::new(&item).unwrap().named(&arguments, &item) else {
+            panic!("two names are taken");
+        };
+
+        let found: Vec<String> = error.into_iter().map(|error| error.to_string()).collect();
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(found[0].contains("`open_with`") && found[1].contains("`calls`"), "{found:#?}");
+        assert_eq!(errors(&item).len(), 0, "without a mock they are as good as any");
     }
 
     /// Names are the wire's: the service's limit holds for both parts together.

@@ -13,10 +13,12 @@ use syn::{Attribute, Error, Ident, LitInt, LitStr, Token, Type};
 
 use crate::service::errors::Errors;
 
-/// `#[service(name = "bank.Ledger")]`
+/// `#[service(name = "bank.Ledger", mock)]`
 #[derive(Default)]
 pub(crate) struct ServiceArgs {
     pub(crate) name: Option<LitStr>,
+    /// Where `mock` stands.
+    pub(crate) mock: Option<Span>,
 }
 
 /// `#[rpc(version = 2, ...)]`
@@ -53,11 +55,11 @@ impl ServiceArgs {
         let mut parsed = Self::default();
         let mut seen = Keys::default();
         let parser = syn::meta::parser(|meta| {
-            seen.add(&meta)?;
-            if !meta.path.is_ident("name") {
-                return Err(meta.error("the only thing to say here is `name = \"bank.Ledger\"`"));
+            match seen.add(&meta)?.as_str() {
+                "name" => parsed.name = Some(meta.value()?.parse()?),
+                "mock" => parsed.mock = Some(meta.path.span()),
+                _ => return Err(meta.error(UNKNOWN_SERVICE_KEY)),
             }
-            parsed.name = Some(meta.value()?.parse()?);
             Ok(())
         });
         parser.parse2(tokens)?;
@@ -236,6 +238,7 @@ fn timeout_of(text: &str) -> Result<Duration, &'static str> {
 }
 
 const NO_VERSION: &str = "the version is missing: #[rpc(version = 1)]";
+const UNKNOWN_SERVICE_KEY: &str = "what can be said here is `name = \"bank.Ledger\"` and `mock`";
 const UNKNOWN_RPC_KEY: &str = "expected `version`, `idempotent`, `timeout`, `spawn`, `blocking`, \
                                `no_cancel`, `id` or `name`";
 const VERSION_MAX: u16 = 65_534;

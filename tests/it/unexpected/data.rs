@@ -228,10 +228,14 @@ impl Case {
 }
 
 impl Held {
+    /// Whether it takes this for granted.
+    pub(crate) fn needs(&self, what: &str) -> bool {
+        self.needs.iter().any(|need| need == what)
+    }
+
     /// Whether time has to pass for it, or must not.
     pub(crate) fn takes_time(&self) -> bool {
-        let is_at_once = self.needs.iter().any(|need| need == "at_once");
-        is_at_once
+        self.needs("at_once")
             || self.steps.iter().any(|step| match step {
                 Step::Wait { .. } => true,
                 Step::Expect(expect) => expect.expect == "nothing",

@@ -9,8 +9,19 @@ mod data;
 mod subject;
 mod talk;
 
+use std::time::Duration;
+
+use crate::raw::Raw;
+use crate::support::settle;
 use crate::unexpected::data::{Side, Suite};
 use crate::unexpected::subject::{Wire, hold};
+
+/// Lets so much time pass, on the paused clock.
+async fn elapse(wait: Duration) {
+    settle().await;
+    tokio::time::advance(wait).await;
+    settle().await;
+}
 
 /// Holds every case that suits, and reports all that fail.
 async fn hold_all(suite: &Suite, side: Side, wire: Wire) {

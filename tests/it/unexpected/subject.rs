@@ -134,16 +134,7 @@ async fn check_call(
             Outcome { status: status.code().to_string(), disposition, payload: None }
         }
     };
-    // A client that had not sent its call yet says so.
-    let is_unsent = talk.asked == 0
-        && found.disposition.as_deref() == Some("NOT_PROCESSED")
-        && ["CONNECTION_LOST", "NOT_CONNECTED"].contains(&found.status.as_str());
-    if wanted.contains(&found) || is_unsent {
-        return Ok(());
-    }
-    let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-    let wanted = format!("the call to end as {}", wanted.join(" or "));
-    Err(unlike(&wanted, &format!("{found} ({ended:?})")))
+    talk.told(wanted, &found).map_err(|failure| format!("{failure} ({ended:?})"))
 }
 
 /// Somebody else on the same server, who must not notice.

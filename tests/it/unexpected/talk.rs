@@ -6,9 +6,8 @@ use switchback::transport::OwnedFrame;
 use switchback::util::Fnv64;
 use switchback::wire::{Disposition, Frame, Kind, Preface, Tlvs, VersionRange};
 
-use crate::raw::Raw;
-use crate::support::settle;
-use crate::unexpected::data::{Expect, Side, Step, Then};
+use crate::unexpected::data::{Expect, Outcome, Side, Step, Then};
+use crate::unexpected::{Raw, elapse};
 
 /// The runner's end of a connection.
 pub(crate) struct Talk {
@@ -61,9 +60,7 @@ impl Talk {
                 Ok(())
             }
             Step::Wait { wait_ms } => {
-                settle().await;
-                tokio::time::advance(Duration::from_millis(*wait_ms)).await;
-                settle().await;
+                elapse(Duration::from_millis(*wait_ms)).await;
                 Ok(())
             }
             Step::EndOfInput { .. } => {
@@ -106,6 +103,20 @@ impl Talk {
                 Ok(())
             }
         }
+    }
+
+    /// Checks what the caller of a client under test was told.
+    pub(crate) fn told(&self, wanted: &[Outcome], found: &Outcome) -> Result<(), String> {
+        // A client that had not sent its call yet says so.
+        let is_unsent = self.asked == 0
+            && found.disposition.as_deref() == Some("NOT_PROCESSED")
+            && ["CONNECTION_LOST", "NOT_CONNECTED"].contains(&found.status.as_str());
+        if wanted.contains(found) || is_unsent {
+            return Ok(());
+        }
+        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+        let wanted = format!("the call to end as {}", wanted.join(" or "));
+        Err(unlike(&wanted, &found.to_string()))
     }
 
     async fn ended(&mut self, wanted: &str, passed: &[String]) -> Result<(), String> {
