@@ -1,0 +1,214 @@
+//! What is printed: screens for people, documents for programs.
+//!
+//! Invariants: escape codes only on a terminal that has them and when NO_COLOR is not set; text of
+//! a server's is cleaned of control characters, which could rewrite a terminal; a reader that has
+//! gone away is no error.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::failure::{Exit, Failure};
+
+/// What a command found out.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// For people, with its last line's end.
+    pub(crate) text: String,
+    /// For programs.
+    pub(crate) json: String,
+    /// Exit code 0, or 1.
+    pub(crate) is_yes: bool,
+}
+
+impl Answer {
+    /// A document of the value.
+    pub(crate) fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
+        let text = serde_json::to_string_pretty(value);
+        text.map_err(|error| Failure::here(&format!("the answer has no form as JSON: {error}")))
+    }
+}
+
+/// Where things are printed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Screen {
+    is_json: bool,
+    /// Whether standard output, and standard error, take escape codes.
+    paints: [bool; 2],
+    /// Whether standard error is a terminal whose line can be drawn anew.
+    pub(crate) is_live: bool,
+    /// Of standard output's terminal, or what is usual.
+    pub(crate) columns: usize,
+}
+
+impl Screen {
+    /// Of this process.
+    pub(crate) fn new(is_json: bool) -> Self {
+        let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let is_live = io::stderr().is_terminal() && !is_dumb;
+        let paints_out = io::stdout().is_terminal() && !is_dumb && !is_plain;
+        let columns = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        Self {
+            is_json,
+            paints: [paints_out, is_live && !is_plain],
+            is_live: is_live && !is_json,
+            columns: columns.unwrap_or(COLUMNS).clamp(COLUMNS_MIN, COLUMNS_MAX),
+        }
+    }
+
+    /// Whether progress may be told on standard error.
+    pub(crate) const fn is_told(&self) -> bool {
+        !self.is_json
+    }
+
+    /// Something to stand out on standard output.
+    pub(crate) fn strong(&self, text: &str) -> String {
+        painted(self.paints[0], "1", text)
+    }
+
+    /// Something of less weight on standard output.
+    pub(crate) fn faint(&self, text: &str) -> String {
+        painted(self.paints[0], "2", text)
+    }
+
+    /// Prints an answer.
+    pub(crate) fn answer(&self, answer: &Answer) -> ExitCode {
+        match self.is_json {
+            true => print(io::stdout(), &format!("{}\n", answer.json)),
+            false => print(io::stdout(), &answer.text),
+        }
+        if answer.is_yes { ExitCode::SUCCESS } else { ExitCode::from(Exit::No as u8) }
+    }
+
+    /// Prints a failure: a document on standard output, a text on standard error.
+    pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
+        match self.is_json {
+            true => print(io::stdout(), &document(failure)),
+            false => {
+                let mark = painted(self.paints[1], "1;31", "error:");
+                print(io::stderr(), &failure.screen(&mark));
+            }
+        }
+        ExitCode::from(failure.exit as u8)
+    }
+
+    /// Tells how it goes, on standard error: a line drawn anew, or a line more.
+    pub(crate) fn progress(&self, line: &str) {
+        if self.is_live {
+            // Cut, or a narrow terminal would break it and redraw the wrong half.
+            let line: String = line.chars().take(self.columns - 1).collect();
+            print(io::stderr(), &format!("\r{line}\x1b[K"));
+        } else if self.is_told() {
+            print(io::stderr(), &format!("{line}\n"));
+        }
+    }
+
+    /// Takes the line that is drawn anew away.
+    pub(crate) fn progress_end(&self) {
+        if self.is_live {
+            print(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// What clap says, which is help as well as errors; an error as JSON if that was asked for.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && wants_json {
+        let message = error.to_string();
+        let message = message.strip_prefix("error: ").unwrap_or(&message).trim_end();
+        return Screen::new(true).failure(&Failure::usage(message));
+    }
+    // It knows itself where it goes and whether to paint; whoever reads may be gone.
+    let _unheard = error.print();
+    if error.use_stderr() { ExitCode::from(Exit::Usage as u8) } else { ExitCode::SUCCESS }
+}
+
+/// The text without what a terminal would obey.
+pub(crate) fn clean(text: &str) -> String {
+    let is_bad = |c: char| c.is_control() && c != '\n';
+    text.chars()
+        .flat_map(|c| if is_bad(c) { c.escape_unicode().collect() } else { vec![c] })
+        .collect()
+}
+
+/// JSON with line ends and indents; its strings and numbers stay as they are, to the last digit.
+/// What is no JSON comes out cleaned.
+pub(crate) fn pretty(json: &str) -> String {
+    let (mut out, mut depth, mut in_string, mut is_escaped) = (String::new(), 0_usize, false, false);
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.push_str(&"  ".repeat(depth));
+    };
+    let mut chars = json.chars().peekable();
+    while let Some(c) = chars.next() {
+        if in_string {
+            is_escaped = c == '\\' && !is_escaped;
+            in_string = c != '"' || is_escaped_quote(&out);
+            out.push(c);
+            continue;
+        }
+        match c {
+            '{' | '[' => {
+                out.push(c);
+                while chars.peek().is_some_and(|next| next.is_ascii_whitespace()) {
+                    chars.next();
+                }
+                match chars.peek() {
+                    Some('}' | ']') => {}
+                    _ => {
+                        depth += 1;
+                        line(&mut out, depth);
+                        continue;
+                    }
+                }
+                out.extend(chars.next());
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            c if c.is_ascii_whitespace() => {}
+            c => {
+                in_string = c == '"';
+                out.push(c);
+            }
+        }
+    }
+    clean(&out)
+}
+
+/// Whether a quote that comes now is escaped: an odd number of backslashes stands before it.
+fn is_escaped_quote(before: &str) -> bool {
+    before.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
+}
+
+fn document(failure: &Failure) -> String {
+    let document = serde_json::to_string_pretty(&serde_json::json!({ "error": failure }));
+    // Strings and numbers have a form as JSON.
+    document.unwrap_or_else(|_| "{\"error\":{}}".to_owned()) + "\n"
+}
+
+fn painted(paints: bool, code: &str, text: &str) -> String {
+    if paints { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+fn print(mut to: impl io::Write, text: &str) {
+    // `| head` has what it wanted; a full disk is told by nobody but the exit code of the shell.
+    let _unheard = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+}
+
+/// Where the width is not known.
+const COLUMNS: usize = 80;
+/// Narrower terminals break lines themselves.
+const COLUMNS_MIN: usize = 30;
+/// Longer lines are hard to read.
+const COLUMNS_MAX: usize = 120;
