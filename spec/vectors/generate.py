@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the golden vectors next to this file, from wire.py and payload.py.
+"""Writes the golden vectors next to this file, from wire.py, payload.py & co.
 
     python3 spec/vectors/generate.py            writes the *.json files, and the tables of
                                                 ../unexpected.md
@@ -22,6 +22,7 @@ from common import (  # noqa: E402
     fold, hex64, method, outcome, same)
 from frame_vectors import (  # noqa: E402
     check_frames, close, frames, hello, hello_ack, meta, ping, request, response)
+from payload_vectors import CODEC_FILES  # noqa: E402
 from unexpected import check_unexpected, unexpected, write_page  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -250,6 +251,7 @@ SCHEMA_TEXTS = [
     "enum{0:Leaf(i64),1:Both(^0,^0),2:Not{of:^0}}", "struct(?^0)",
 ]
 METHOD_TEXTS = [
+    "raw->raw!never", "opaque(proto.bank.Transfer)->opaque(proto.bank.Receipt)!never",
     V1_TEXT, V2_TEXT, "unit->unit!never", "u64->i64!never", "str->str!str",
     "struct{value:u8,next:?^0}->[struct{value:u8,next:?^0}]!opaque(uuid.v1)",
     "struct{a:u8,b:u8}->unit!never", "struct{b:u8,a:u8}->unit!never", *BUILTIN.values(),
@@ -299,110 +301,6 @@ def check_fingerprints(doc):
         except pl.Invalid:
             continue
         raise SystemExit(f"taken for a schema text: {text!r}")
-
-
-# ---- payloads ----
-
-ENUM = "enum{0:Unit,1:New(u32),2:Tup(u8,str),3:Str{x:i32,y:i32}}"
-RECORD = "struct{id:u64,name:str,tags:[u16],note:?u32}"
-LIST = "struct{next:?^0}"
-
-
-def nested(levels):
-    value = {"next": None}
-    for _ in range(levels):
-        value = {"next": value}
-    return value
-
-
-def payload_values():
-    """(schema text, values)."""
-    return [
-        ("bool", [False, True]), ("u8", [0, 127, 250, 251, 255]), ("i8", [0, 127, -1, -128]),
-        ("u16", [0, 250, 251, 256, 65535]), ("u32", [0, 250, 251, 65535, 65536, 4294967295]),
-        ("u64", [0, 250, 251, 65535, 65536, 4294967295, 4294967296, "18446744073709551615"]),
-        ("u128", ["1", "18446744073709551616", "340282366920938463463374607431768211455"]),
-        ("i16", [0, -1, 1, 125, -125, -126, 32767, -32768]),
-        ("i32", [0, -1, 1, 125, -125, -126, 126, 32767, -32769, 2147483647, -2147483648]),
-        ("i64", [0, -1, 2147483647, -2147483649, "9223372036854775807", "-9223372036854775808"]),
-        ("i128", ["-1", "-170141183460469231731687303715884105728"]),
-        ("f32", [0.0, 1.5, -0.25]), ("f64", [0.0, -2.5, 1e300, 0.1]),
-        ("char", ["a", "é", "€", "😀", "\u0000"]),
-        ("str", ["", "ledger", "héllo", "x" * 251]),
-        ("bytes", ["", "00ff", "ab" * 251]), ("unit", [None]), ("?u32", [None, 0, 251]),
-        ("[u16]", [[], [1, 250, 251]]), ("[?bool]", [[None, True, False]]),
-        ("[unit]", [[None] * 3]),
-        ("{str:u32}", [[], [["a", 1], ["b", 300]]]), ("(u8,str)", [[7, "x"]]), ("(u16)", [[251]]),
-        ("[u8;4]", [[1, 2, 3, 255]]), ("[u16;0]", [[]]), (RECORD, [
-            {"id": 300, "name": "n", "tags": [1, 251], "note": 5},
-            {"id": 0, "name": "", "tags": [], "note": None}]),
-        ("struct(u32)", [251]), ("struct(u8,str)", [[1, "z"]]), ("struct{}", [{}]),
-        ("struct()", [[]]),
-        (ENUM, ["Unit", {"New": 300}, {"Tup": [9, "k"]}, {"Str": {"x": -3, "y": 4}}]),
-        ("enum{0:Ok(u8),1:Err(str)}", [{"Ok": 3}, {"Err": "e"}]),
-        ("struct{secs:u64,nanos:u32}", [{"secs": 5, "nanos": 999999999}]),
-        ("struct{value:u8,next:?^0}", [{"value": 1, "next": {"value": 2, "next": None}}]),
-        ("enum{0:Leaf,1:Node([^0])}", ["Leaf", {"Node": ["Leaf", {"Node": []}]}]),
-        (LIST, [nested(31)]), (V2_REQUEST, [{"from": 7, "to": 9, "cents": 12500, "memo": "rent"}]),
-    ]
-
-
-BAD_PAYLOADS = [
-    ("bool", "", "no bytes"), ("bool", "02", "bool 2"), ("bool", "0100", "a byte left over"),
-    ("u8", "", "no bytes"), ("u8", "0000", "a byte left over"),
-    ("u16", "fb", "integer cut"), ("u16", "fc01000000", "32-bit form in a u16"),
-    ("u32", "fc000000", "integer cut"), ("u32", "fd0100000000000000", "64-bit form in a u32"),
-    ("u64", "fe" + "01" + "00" * 15, "128-bit form in a u64"), ("u64", "ff", "first byte 255"),
-    ("i16", "fc00000100", "32-bit form in an i16"), ("f64", "00000000000000", "float cut"),
-    ("f32", "0000000000", "a byte left over"),
-    ("char", "ff", "not UTF-8"), ("char", "c3", "character cut"),
-    ("char", "eda080", "a surrogate"), ("char", "80", "a continuation byte"),
-    ("str", "0568656c6c", "longer than the bytes that are there"),
-    ("str", "fdffffffffffffff7f61", "longer than the bytes that are there"),
-    ("str", "01ff", "not UTF-8"), ("str", "02c328", "not UTF-8"),
-    ("str", "016161", "a byte left over"),
-    ("bytes", "0200", "longer than the bytes that are there"),
-    ("?u32", "02", "option tag 2"), ("?u32", "0201", "option tag 2"),
-    ("?u32", "01", "value missing"),
-    ("[u16]", "0301", "elements missing"), ("[u16]", "fcffffffff00", "elements missing"),
-    ("[unit]", "fc01001000", "1048577 elements"), ("[unit]", "fc00000080", "2^31 elements"),
-    ("[[unit]]", "02fc00000800fc00000800", "1048576 inner elements and 2 outer ones"),
-    ("{str:u32}", "01016105" + "00", "a byte left over"), ("{str:u32}", "020161", "value missing"),
-    ("(u8,str)", "07", "element missing"), ("[u8;4]", "010203", "element missing"),
-    ("[u8;4]", "0102030405", "a byte left over"), ("unit", "00", "a byte left over"),
-    (RECORD, "fb2c01016e0201fbfb0001", "field missing"), (ENUM, "04", "no such variant"),
-    (ENUM, "fb0001", "no such variant"), (ENUM, "", "no bytes"), (ENUM, "fd0100000000000000",
-     "64-bit form in a variant index"), ("enum{}", "00", "no such variant"),
-    (LIST, "01" * 32 + "00", "66 levels"), (LIST, "01" * 4096 + "00", "8194 levels"),
-]
-LENIENT_PAYLOADS = [
-    ("u32", "fb0100", 1), ("u64", "fd0100000000000000", 1), ("i32", "fb0100", -1),
-    ("str", "fb010061", "a"), (ENUM, "fb0000", "Unit"), ("[u16]", "fc0100000007", [7]),
-]
-
-
-def payload_bincode():
-    valid = [{"type": schema, "value": value, "hex": encoded(schema, value)}
-             for schema, values in payload_values() for value in values]
-    return {
-        "valid": valid,
-        "lenient": [{"type": t, "value": v, "hex": h} for t, h, v in LENIENT_PAYLOADS],
-        "invalid": [{"type": t, "hex": h, "why": why} for t, h, why in BAD_PAYLOADS],
-    }
-
-
-def check_payloads(doc):
-    for case in doc["valid"] + doc["lenient"]:
-        schema = pl.parse_schema(case["type"])
-        same(pl.decode(schema, bytes.fromhex(case["hex"])), case["value"], case)
-    for case in doc["valid"]:
-        same(encoded(case["type"], case["value"]), case["hex"], case)
-    for case in doc["invalid"]:
-        try:
-            pl.decode(pl.parse_schema(case["type"]), bytes.fromhex(case["hex"]))
-        except pl.Invalid:
-            continue
-        raise SystemExit(f"decoded: {case}")
 
 
 # ---- the worked example ----
@@ -486,7 +384,7 @@ FILES = {
     "tables.json": (tables, check_tables),
     "names.json": (names, check_names),
     "fingerprints.json": (fingerprints, check_fingerprints),
-    "payload_bincode.json": (payload_bincode, check_payloads),
+    **CODEC_FILES,
     "conversations.json": (conversation, check_conversation),
     "unexpected.json": (unexpected, check_unexpected),
 }

@@ -1,4 +1,4 @@
-"""Schema texts, fingerprints and payload codec 1 of switchback version 1, in plain Python 3.
+"""Schema texts, fingerprints, payload codecs 1 and 2 of switchback version 1, in plain Python 3.
 
 An implementation of ../08-payload.md and ../09-fingerprint.md of its own, standard library only.
 A type is its schema text, parsed; `^n` is resolved while a value is read or written.
@@ -102,6 +102,11 @@ class Parser:
         types = self.list(")", self.type)
         return ("struct", ("newtype", types[0]) if len(types) == 1 else ("tuple", types))
 
+    def payload(self):
+        """A type, or bytes as they are (PL-16)."""
+        if not self.eat("raw"):
+            self.type()
+
     def type(self):
         if self.eat("?"):
             return ("option", self.type())
@@ -155,29 +160,53 @@ def parse_schema(text):
 
 def parse_method_text(text):
     parser = Parser(text)
-    parser.type()
+    parser.payload()
     parser.must("->")
-    parser.type()
+    parser.payload()
     parser.must("!")
     if not parser.eat("never"):
-        parser.type()
+        parser.payload()
     if parser.at != len(text):
         raise Invalid(f"text left over at {parser.at} of {text!r}")
 
 
-# ---- bincode 2, standard configuration ----
+# ---- bincode 2 in its standard configuration, and postcard ----
 
-def varint(value):
-    """PL-2: an unsigned integer."""
-    if value < 251:
-        return bytes([value])
-    for marker, size in ((251, 2), (252, 4), (253, 8), (254, 16)):
-        if value < 1 << 8 * size:
-            return bytes([marker]) + value.to_bytes(size, "little")
-    raise Invalid("too large")
+class Bincode:
+    """What codec 1 writes in its own way: PL-2, and `char` of PL-3."""
+
+    @staticmethod
+    def varint(value):
+        if value < 251:
+            return bytes([value])
+        for marker, size in ((251, 2), (252, 4), (253, 8), (254, 16)):
+            if value < 1 << 8 * size:
+                return bytes([marker]) + value.to_bytes(size, "little")
+        raise Invalid("too large")
+
+    @staticmethod
+    def char(value):
+        return value.encode()
 
 
-def encode(t, value, opened=()):
+class Postcard:
+    """What codec 2 writes in its own way: PL-9, PL-10."""
+
+    @staticmethod
+    def varint(value):
+        out = bytearray()
+        while value > 0x7F:
+            out.append(value & 0x7F | 0x80)
+            value >>= 7
+        return bytes(out) + bytes([value])
+
+    @staticmethod
+    def char(value):
+        data = value.encode()
+        return Postcard.varint(len(data)) + data
+
+
+def encode(t, value, opened=(), form=Bincode):
     """The bytes of a value; `opened` holds the named types around it, innermost last."""
     kind = t[0]
     if kind in INTS:
@@ -185,48 +214,48 @@ def encode(t, value, opened=()):
         value = int(value)
         if size == 1:
             return value.to_bytes(1, "little", signed=bool(signed))
-        return varint((value << 1 if value >= 0 else -value * 2 - 1) if signed else value)
+        return form.varint((value << 1 if value >= 0 else -value * 2 - 1) if signed else value)
     if kind == "bool":
         return b"\x01" if value else b"\x00"
     if kind in ("f32", "f64"):
         return struct.pack("<f" if kind == "f32" else "<d", value)
     if kind == "char":
-        return value.encode()
+        return form.char(value)
     if kind in ("str", "bytes"):
         data = value.encode() if kind == "str" else bytes.fromhex(value)
-        return varint(len(data)) + data
+        return form.varint(len(data)) + data
     if kind == "unit":
         return b""
     if kind == "option":
-        return b"\x00" if value is None else b"\x01" + encode(t[1], value, opened)
+        return b"\x00" if value is None else b"\x01" + encode(t[1], value, opened, form)
     if kind == "seq":
-        return varint(len(value)) + b"".join(encode(t[1], v, opened) for v in value)
+        return form.varint(len(value)) + b"".join(encode(t[1], v, opened, form) for v in value)
     if kind == "map":
-        pairs = (encode(t[1], k, opened) + encode(t[2], v, opened) for k, v in value)
-        return varint(len(value)) + b"".join(pairs)
+        pairs = (encode(t[1], k, opened, form) + encode(t[2], v, opened, form) for k, v in value)
+        return form.varint(len(value)) + b"".join(pairs)
     if kind == "array":
-        return b"".join(encode(t[1], v, opened) for v in value)
+        return b"".join(encode(t[1], v, opened, form) for v in value)
     if kind == "tuple":
-        return b"".join(encode(part, v, opened) for part, v in zip(t[1], value, strict=True))
+        return b"".join(encode(part, v, opened, form) for part, v in zip(t[1], value, strict=True))
     if kind == "struct":
-        return encode_content(t[1], value, opened + (t,))
+        return encode_content(t[1], value, opened + (t,), form)
     if kind == "enum":
         name, content = (value, None) if isinstance(value, str) else next(iter(value.items()))
         index, _, shape = next(v for v in t[1] if v[1] == name)
-        return varint(index) + encode_content(shape, content, opened + (t,))
+        return form.varint(index) + encode_content(shape, content, opened + (t,), form)
     if kind == "ref":
-        return encode(opened[-1 - t[1]], value, opened[:len(opened) - 1 - t[1]])
+        return encode(opened[-1 - t[1]], value, opened[:len(opened) - 1 - t[1]], form)
     raise Invalid(f"{kind} has no encoding")
 
 
-def encode_content(shape, value, opened):
+def encode_content(shape, value, opened, form):
     if shape[0] == "unit":
         return b""
     if shape[0] == "newtype":
-        return encode(shape[1], value, opened)
+        return encode(shape[1], value, opened, form)
     if shape[0] == "tuple":
-        return encode(shape, value, opened)
-    return b"".join(encode(part, value[name], opened) for name, part in shape[1])
+        return encode(shape, value, opened, form)
+    return b"".join(encode(part, value[name], opened, form) for name, part in shape[1])
 
 
 class Reader:
@@ -343,9 +372,30 @@ class Reader:
         return {name: self.value(part, opened) for name, part in shape[1]}
 
 
-def decode(t, data):
+class PostcardReader(Reader):
+    """PL-9, PL-10: the same with postcard's integers and characters."""
+
+    def varint(self, size_max):
+        value = 0
+        for at in range((8 * size_max + 6) // 7):
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << 7 * at
+            if byte < 0x80:
+                if value >> 8 * size_max:
+                    raise Invalid("integer wider than its type")
+                return value
+        raise Invalid("integer longer than its type")
+
+    def char(self):
+        text = self.utf8(self.take(self.varint(8)))
+        if len(text) != 1:
+            raise Invalid("not one character")
+        return text
+
+
+def decode(t, data, reader=Reader):
     """A whole payload; leftover bytes are refused (PL-4)."""
-    reader = Reader(data)
+    reader = reader(data)
     value = reader.value(t)
     if reader.at != len(data):
         raise Invalid("bytes left over")

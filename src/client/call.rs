@@ -20,7 +20,8 @@ use crate::driver::{Chosen, ClientDriver, Start, with_reply};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Decision, FailedAttempt};
 use crate::proto::{CallOutcome, Ticket};
-use crate::service::{CallEnd, CallError, Metadata, Status, Stub, StubVersion, push_metadata};
+use crate::service::push_metadata;
+use crate::service::{CallEnd, CallError, CodecIds, Metadata, Status, Stub, StubVersion};
 use crate::util::current_scope;
 use crate::wire::{CallId, CloseReason, Code, Disposition, FrameTooLarge, RequestFields, Response};
 use crate::wire::{TIMEOUT_MS_MAX, begin_request, finish_frame};
@@ -294,8 +295,9 @@ impl<Q, R, E> Call<Q, R, E> {
     ) -> Result<(), Status> {
         let (connector, known, codec) = (&self.connector, self.known(), self.codec_id());
         if let Some(codecs) = driver.refused_codec(self.stub.id, self.stub.codec) {
-            let (name, ours) = (&self.stub.name, codec);
-            let message = format!("{name}: the server has codecs {codecs:?}, not {ours}");
+            let (name, ours) = (&self.stub.name, [codec]);
+            let (here, ours) = (CodecIds(&codecs), CodecIds(&ours));
+            let message = format!("{name}: the server has {here}, not {ours}");
             let status = Status::refused(Code::UNSUPPORTED_CODEC, message);
             return Err(status.with_codecs(codecs)); // CA-6
         }
@@ -377,8 +379,9 @@ impl<Q, R, E> Call<Q, R, E> {
         };
         match answer.status {
             Code::OK | Code::APP if answer.codec != self.codec_id() => {
-                let (found, ours) = (answer.codec, self.codec_id());
-                let message = format!("the answer came in codec {found}, the call in {ours}");
+                let (found, ours) = ([answer.codec], [self.codec_id()]);
+                let (found, ours) = (CodecIds(&found), CodecIds(&ours));
+                let message = format!("the answer came in {found}, the call in {ours}");
                 Some(stamped(Err(Status::new(Code::BAD_RESPONSE, message).into())))
             }
             Code::OK | Code::APP => Some(stamped(decode(answer, codec, limits))),

@@ -16,7 +16,9 @@ use crate::driver::server_settings::ServerSettings;
 use crate::driver::server_shared::{ServerShared, append_no_memory};
 use crate::driver::turns::Turn;
 use crate::proto::Admitted;
-use crate::service::{Codec, Cx, Entry, Incoming, Lookup, Metadata, Outcome, Reply, Respond};
+use crate::service::{
+    Codec, CodecIds, Cx, Entry, Incoming, Lookup, Metadata, Outcome, Reply, Respond,
+};
 use crate::service::{Routes, Run, Status, Tally, append_status};
 use crate::util::bugs::{Bug, is_seeded};
 use crate::util::{Scope, with_scope};
@@ -245,8 +247,13 @@ impl<'a> Batch<'a> {
             }
         };
         let codecs = shared.dispatch.codecs();
-        let codec = codecs.iter().find(|codec| codec.id() == request.codec);
-        let codec = codec.ok_or_else(|| unsupported_codec(codecs, request.codec))?;
+        // PL-15: the server has it, and the method's types have a form in it.
+        let has = |codec: &&Codec| entry.method.forms.has(codec);
+        let codec = codecs.iter().find(|codec| codec.id() == request.codec).filter(has);
+        let codec = codec.ok_or_else(|| {
+            let name = &entry.method.name;
+            unsupported_codec(name, codecs.iter().filter(has), request.codec)
+        })?;
         let ours = entry.method.fingerprint.fold();
         if ours != 0 && request.fingerprint != 0 && ours != request.fingerprint {
             let message = format!(
@@ -274,7 +281,9 @@ impl<'a> Batch<'a> {
         }
         // Any will do, nothing is decoded with it.
         let codecs = shared.dispatch.codecs();
-        let codec = codecs.first().ok_or_else(|| unsupported_codec(codecs, request.codec))?;
+        let codec = codecs
+            .first()
+            .ok_or_else(|| unsupported_codec(&entry.method.name, codecs.iter(), request.codec))?;
         Ok((entry, codec))
     }
 
@@ -374,9 +383,10 @@ const fn request_bytes(request: &Request<'_>) -> usize {
 /// Of a request whose time was over when it was read.
 const OVER: &str = "over when it arrived";
 
-fn unsupported_codec(codecs: &[Codec], asked: u8) -> Status {
-    let ids: Vec<u8> = codecs.iter().map(Codec::id).collect();
-    let message = format!("codec {asked} is not here, {ids:?} are");
+fn unsupported_codec<'c>(name: &str, codecs: impl Iterator<Item = &'c Codec>, asked: u8) -> Status {
+    let ids: Vec<u8> = codecs.map(Codec::id).collect();
+    let (here, asked) = (CodecIds(&ids), [asked]);
+    let message = format!("{name}: the server has {here}, not {}", CodecIds(&asked));
     Status::refused(Code::UNSUPPORTED_CODEC, message).with_codecs(ids)
 }
 

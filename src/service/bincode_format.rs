@@ -17,9 +17,6 @@ use crate::service::codec::DecodeError;
 use crate::service::limits::{Budget, Limited};
 use crate::util::{OutOfMemory, try_grow};
 
-/// The codec's number on the wire (PL-1).
-pub(crate) const ID: u8 = 1;
-
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
     encode_into_writer(value, Growing(out), CONFIG).map_err(|error| match error {
         format_error::EncodeError::OtherString(message) => message,

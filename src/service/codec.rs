@@ -2,7 +2,8 @@
 //!
 //! Invariants: a failed encoding leaves the output as it was; a successful decoding has used every
 //! byte; no codec is trusted to keep the limits by itself, custom ones decode through the same
-//! wrapper. Id 1 is bincode 2 in its standard configuration, 128 to 255 are free for private use.
+//! wrapper (protobuf, which serde does not carry, has limits of its own: `proto`). Ids are those of
+//! PL-1, 128 to 255 are free for private use.
 //! Why bincode's borrowing decoder although the result is owned: it reads a slice, so it finds a
 //! string's length wrong before it allocates; the owning one allocates what a peer declared.
 
@@ -14,10 +15,14 @@ use serde::de::DeserializeOwned;
 
 #[cfg(feature = "bincode")]
 use crate::service::bincode_format;
+#[cfg(feature = "json")]
+use crate::service::json;
 use crate::service::limits::{Budget, DecodeLimits, Limited};
+#[cfg(feature = "postcard")]
+use crate::service::postcard_format;
 use crate::util::{OutOfMemory, probe};
 
-/// How values become bytes: bincode, or an encoding of the user's.
+/// How values become bytes: one of those built in, or an encoding of the user's.
 ///
 /// Two codecs are equal if they have the same id on the wire.
 #[derive(Clone)]
@@ -27,6 +32,16 @@ impl Codec {
     /// Codec 1: bincode 2, standard configuration.
     #[cfg(feature = "bincode")]
     pub const BINCODE: Self = Self(Kind::Bincode);
+    /// Codec 2: postcard 1.
+    #[cfg(feature = "postcard")]
+    pub const POSTCARD: Self = Self(Kind::Postcard);
+    /// Codec 3: JSON. An error of decoding names the path to the field: `$.tags[3].name: ...`.
+    #[cfg(feature = "json")]
+    pub const JSON: Self = Self(Kind::Json);
+    /// Codec 4: protobuf. It carries [`Proto`](crate::service::Proto) and
+    /// [`Raw`](crate::service::Raw), nothing else.
+    #[cfg(feature = "protobuf")]
+    pub const PROTOBUF: Self = Self(Kind::Protobuf);
 
     /// The codecs this build has, ascending by id.
     #[must_use]
@@ -34,6 +49,12 @@ impl Codec {
         vec![
             #[cfg(feature = "bincode")]
             Self::BINCODE,
+            #[cfg(feature = "postcard")]
+            Self::POSTCARD,
+            #[cfg(feature = "json")]
+            Self::JSON,
+            #[cfg(feature = "protobuf")]
+            Self::PROTOBUF,
         ]
     }
 
@@ -55,7 +76,13 @@ impl Codec {
     pub fn id(&self) -> u8 {
         match &self.0 {
             #[cfg(feature = "bincode")]
-            Kind::Bincode => bincode_format::ID,
+            Kind::Bincode => BINCODE_ID,
+            #[cfg(feature = "postcard")]
+            Kind::Postcard => POSTCARD_ID,
+            #[cfg(feature = "json")]
+            Kind::Json => JSON_ID,
+            #[cfg(feature = "protobuf")]
+            Kind::Protobuf => PROTOBUF_ID,
             Kind::Custom { id, .. } => *id,
         }
     }
@@ -64,10 +91,23 @@ impl Codec {
     #[must_use]
     pub fn name(&self) -> &str {
         match &self.0 {
-            #[cfg(feature = "bincode")]
-            Kind::Bincode => "bincode",
             Kind::Custom { codec, .. } => codec.name(),
+            #[cfg(any(
+                feature = "bincode",
+                feature = "json",
+                feature = "postcard",
+                feature = "protobuf"
+            ))]
+            _ => name_of(self.id()).expect("every id that is built in has a name below"),
         }
+    }
+
+    /// Whether this is codec 4, which carries messages of protobuf and nothing of serde's.
+    pub(crate) fn is_protobuf(&self) -> bool {
+        #[cfg(feature = "protobuf")]
+        return matches!(self.0, Kind::Protobuf);
+        #[cfg(not(feature = "protobuf"))]
+        false
     }
 
     /// Appends the encoded value to `out`. If it fails or panics, `out` holds what it held before.
@@ -83,6 +123,12 @@ impl Codec {
         let encoded = match &self.0 {
             #[cfg(feature = "bincode")]
             Kind::Bincode => bincode_format::encode(value, append.out),
+            #[cfg(feature = "postcard")]
+            Kind::Postcard => postcard_format::encode(value, append.out),
+            #[cfg(feature = "json")]
+            Kind::Json => json::encode(value, append.out),
+            #[cfg(feature = "protobuf")]
+            Kind::Protobuf => Err(NOT_PROTOBUF.to_owned()),
             // `&T` because a trait object is made of a sized type only.
             Kind::Custom { codec, .. } => codec.encode(&value, append.out),
         };
@@ -105,14 +151,17 @@ impl Codec {
         bytes: &[u8],
         limits: &DecodeLimits,
     ) -> Result<T, DecodeError> {
-        if bytes.len() >= PROBED_BYTES_MIN {
-            let bytes = bytes.len().saturating_mul(PROBE_FACTOR);
-            probe(bytes).map_err(|OutOfMemory { bytes }| DecodeError::NoMemory { bytes })?;
-        }
+        probe_for(bytes)?;
         let budget = Budget::new(limits, bytes.len());
         let decoded = match &self.0 {
             #[cfg(feature = "bincode")]
             Kind::Bincode => bincode_format::decode(bytes, &budget),
+            #[cfg(feature = "postcard")]
+            Kind::Postcard => postcard_format::decode(bytes, &budget),
+            #[cfg(feature = "json")]
+            Kind::Json => json::decode(bytes, &budget),
+            #[cfg(feature = "protobuf")]
+            Kind::Protobuf => Err(DecodeError::Malformed { message: NOT_PROTOBUF.to_owned() }),
             Kind::Custom { codec, .. } => decode_custom(&**codec, bytes, &budget),
         };
         // Nothing may be left over (PL-4).
@@ -150,6 +199,40 @@ enum Kind {
         id: u8,
         codec: Arc<dyn CustomCodec>,
     },
+    #[cfg(feature = "json")]
+    Json,
+    #[cfg(feature = "postcard")]
+    Postcard,
+    #[cfg(feature = "protobuf")]
+    Protobuf,
+}
+
+/// Codec ids for people: `bincode (1), json (3)`.
+#[derive(Debug)]
+pub(crate) struct CodecIds<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for CodecIds<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, id) in self.0.iter().enumerate() {
+            let comma = if at > 0 { ", " } else { "" };
+            match name_of(*id) {
+                Some(name) => write!(f, "{comma}{name} ({id})")?,
+                None => write!(f, "{comma}codec {id}")?,
+            }
+        }
+        if self.0.is_empty() { f.write_str("none") } else { Ok(()) }
+    }
+}
+
+/// The name of an id of PL-1, whether or not this build has the codec.
+const fn name_of(id: u8) -> Option<&'static str> {
+    match id {
+        BINCODE_ID => Some("bincode"),
+        POSTCARD_ID => Some("postcard"),
+        JSON_ID => Some("json"),
+        PROTOBUF_ID => Some("protobuf"),
+        _ => None,
+    }
 }
 
 /// An encoding of the user's own, for [`Codec::custom`].
@@ -181,50 +264,6 @@ pub trait CustomCodec: Send + Sync {
             &mut dyn erased_serde::Deserializer<'_>,
         ) -> Result<(), erased_serde::Error>,
     ) -> Result<usize, String>;
-}
-
-/// A value that travels as a payload.
-///
-/// Every type that serde can encode and decode is one. The trait exists for payloads that serde
-/// does not carry.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot travel as a payload",
-    label = "needs serde's `Serialize` and `Deserialize`, and to be `Send + 'static`",
-    note = "add `#[derive(serde::Serialize, serde::Deserialize)]` to your own type"
-)]
-pub trait Payload: Sized + Send + 'static {
-    /// Appends the encoded value to `out`.
-    ///
-    /// # Errors
-    /// [`EncodeError`] if it cannot be encoded.
-    fn encode_payload(&self, codec: &Codec, out: &mut Vec<u8>) -> Result<(), EncodeError>;
-
-    /// Decodes a value from the whole of `bytes`.
-    ///
-    /// # Errors
-    /// [`DecodeError`] if the bytes are no such value, or break a limit.
-    fn decode_payload(
-        codec: &Codec,
-        bytes: &[u8],
-        limits: &DecodeLimits,
-    ) -> Result<Self, DecodeError>;
-}
-
-#[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned + Send + 'static> Payload for T {
-    #[inline]
-    fn encode_payload(&self, codec: &Codec, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        codec.encode(self, out)
-    }
-
-    #[inline]
-    fn decode_payload(
-        codec: &Codec,
-        bytes: &[u8],
-        limits: &DecodeLimits,
-    ) -> Result<Self, DecodeError> {
-        codec.decode(bytes, limits)
-    }
 }
 
 /// A value that could not be encoded.
@@ -305,18 +344,18 @@ pub struct CodecIdError {
 }
 
 /// Output that is taken back unless it is kept: a panic in the user's `Serialize` included.
-struct Append<'a> {
-    out: &'a mut Vec<u8>,
+pub(crate) struct Append<'a> {
+    pub(crate) out: &'a mut Vec<u8>,
     len_before: usize,
 }
 
 impl<'a> Append<'a> {
-    fn to(out: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn to(out: &'a mut Vec<u8>) -> Self {
         let len_before = out.len();
         Self { out, len_before }
     }
 
-    fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.len_before = usize::MAX;
     }
 }
@@ -349,19 +388,39 @@ fn decode_custom<T: DeserializeOwned>(
     }
 }
 
+/// Whether there is memory to decode a payload that is large.
+#[inline]
+pub(crate) fn probe_for(payload: &[u8]) -> Result<(), DecodeError> {
+    if payload.len() >= PROBED_BYTES_MIN {
+        let bytes = payload.len().saturating_mul(PROBE_FACTOR);
+        probe(bytes).map_err(|OutOfMemory { bytes }| DecodeError::NoMemory { bytes })?;
+    }
+    Ok(())
+}
+
 /// Payloads from here on are decoded only if there is memory for `PROBE_FACTOR` times as much: what
 /// a string or a vector of bytes takes while it grows. What `Deserialize` allocates cannot be
 /// refused, and ends the process when it fails.
 const PROBED_BYTES_MIN: usize = 1024 * 1024;
 const PROBE_FACTOR: usize = 2;
+// The numbers of PL-1.
+const BINCODE_ID: u8 = 1;
+const POSTCARD_ID: u8 = 2;
+const JSON_ID: u8 = 3;
+const PROTOBUF_ID: u8 = 4;
 /// The lowest codec id for private use.
 const CUSTOM_ID_MIN: u8 = 128;
+
+/// Why a value of serde's has no form in codec 4.
+#[cfg(feature = "protobuf")]
+const NOT_PROTOBUF: &str = "protobuf carries messages only: `Proto<M>` around one of prost's";
 
 #[cfg(test)]
 mod tests {
     use serde::{Deserialize, Serializer};
 
     use super::*;
+    use crate::service::Payload;
 
     /// JSON, as a user would plug it in.
     struct Json {
@@ -432,12 +491,12 @@ mod tests {
         }
     }
 
+    /// Those that carry values of serde's.
     fn all() -> Vec<Codec> {
-        vec![
-            #[cfg(feature = "bincode")]
-            Codec::BINCODE,
-            json(),
-        ]
+        let mut all = Codec::built_in();
+        all.retain(|codec| !codec.is_protobuf());
+        all.push(json());
+        all
     }
 
     /// Ids below 128 belong to the specification.
@@ -455,7 +514,9 @@ mod tests {
             let mut out = vec![1, 2, 3];
 
             let error = codec.encode(&Half { panics: false }, &mut out).unwrap_err();
-            assert!(error.message.contains("half a value"), "{error}");
+            // Postcard's error has no room for a message.
+            let is_told = error.message.contains("half a value");
+            assert!(is_told || codec.name() == "postcard", "{error}");
             assert_eq!(out, [1, 2, 3]);
 
             let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

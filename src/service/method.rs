@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::service::handler::{EncodeApp, Handler, Typed};
-use crate::service::{CallError, Cx, Fingerprint, Payload, Schema, Status, method_text};
+use crate::service::{CallError, Cx, Fingerprint, Forms, Payload, Schema, Status, method_text};
 use crate::wire::{Code, MethodId};
 
 /// One version of one method with its handler.
@@ -27,6 +27,8 @@ pub struct Method {
     /// Writes the text behind the fingerprint, for those who ask; the table needs the hash alone.
     pub(crate) text: Option<fn() -> String>,
     pub(crate) idempotent: bool,
+    /// The codecs that request, response and error all have a form in.
+    pub(crate) forms: Forms,
     pub(crate) run: Run,
     pub(crate) cancellable: bool,
     pub(crate) handler: Arc<dyn Handler>,
@@ -108,7 +110,8 @@ impl Method {
         R: Payload,
         E: Payload,
     {
-        Self::typed(name, version, start, EncodeApp::<E>::of_payload())
+        let forms = const { some(Q::FORMS.and(R::FORMS).and(E::FORMS)) };
+        Self::typed(name, version, forms, start, EncodeApp::<E>::of_payload())
     }
 
     /// [`Method::try_new`] for a method without an error of its own.
@@ -119,10 +122,17 @@ impl Method {
         Q: Payload,
         R: Payload,
     {
-        Self::typed(name, version, start, EncodeApp::never())
+        let forms = const { some(Q::FORMS.and(R::FORMS)) };
+        Self::typed(name, version, forms, start, EncodeApp::never())
     }
 
-    fn typed<Q, R, E, F, Fut>(name: &str, version: u16, start: F, app: EncodeApp<E>) -> Self
+    fn typed<Q, R, E, F, Fut>(
+        name: &str,
+        version: u16,
+        forms: Forms,
+        start: F,
+        app: EncodeApp<E>,
+    ) -> Self
     where
         F: Fn(Cx, Q) -> Result<Fut, Refusal> + Send + Sync + 'static,
         Fut: Future<Output = Result<R, CallError<E>>> + Send + 'static,
@@ -131,13 +141,11 @@ impl Method {
         E: 'static,
     {
         let start = move |cx, request| start(cx, request).map_err(|refusal| refusal.0);
-        Self::with_handler(
-            name,
-            version,
-            Arc::new(Typed { start, encode_app: app, request: PhantomData }),
-        )
+        let handler = Arc::new(Typed { start, encode_app: app, request: PhantomData });
+        Self { forms, ..Self::with_handler(name, version, handler) }
     }
 
+    /// A method whose handler takes every codec.
     pub(crate) fn with_handler(name: &str, version: u16, handler: Arc<dyn Handler>) -> Self {
         Self {
             id: MethodId::of(name),
@@ -146,6 +154,7 @@ impl Method {
             fingerprint: Fingerprint::UNCHECKED,
             text: None,
             idempotent: false,
+            forms: Forms::ALL,
             run: Run::default(),
             cancellable: true,
             handler,
@@ -237,6 +246,12 @@ impl std::fmt::Debug for Method {
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
+}
+
+/// The forms as they are, if there are any: a method that no codec can carry does not compile.
+const fn some(forms: Forms) -> Forms {
+    assert!(!forms.is_empty(), "no codec carries both messages of protobuf and values of serde's");
+    forms
 }
 
 /// A request was refused before its handler started: nothing was executed.

@@ -11,10 +11,17 @@ mod counters;
 mod cx;
 mod dispatch;
 mod handler;
+#[cfg(feature = "json")]
+mod json;
 #[cfg(feature = "tower")]
 mod layers;
 mod limits;
 mod method;
+mod payload;
+#[cfg(feature = "postcard")]
+mod postcard_format;
+#[cfg(feature = "protobuf")]
+mod proto;
 mod raw;
 mod retire;
 mod router;
@@ -25,7 +32,7 @@ mod status;
 mod stub;
 
 pub use calls::{CallStats, call_stats};
-pub use codec::{Codec, CodecIdError, CustomCodec, DecodeError, EncodeError, Payload};
+pub use codec::{Codec, CodecIdError, CustomCodec, DecodeError, EncodeError};
 pub use compat::{Converts, convert_result, downgrade_request, upgrade_request};
 pub use contract::{Change, Comparison, Contract, ContractRow, Difference, LockError, Pledge};
 pub use contract::{SchemaTextError, SchemaTree, Variant, VariantContent};
@@ -38,6 +45,12 @@ pub use erased_serde;
 pub use layers::{HandlerFuture, Handlers, ServerAnswer, ServerRequest};
 pub use limits::DecodeLimits;
 pub use method::{Method, Refusal, Run, Service};
+pub use payload::{Forms, Payload, Raw};
+/// What the messages of a [`Proto`] are made with.
+#[cfg(feature = "protobuf")]
+pub use prost;
+#[cfg(feature = "protobuf")]
+pub use proto::Proto;
 pub use raw::{Forward, RawRequest, RawResponse};
 pub use retire::Retirement;
 pub use router::Router;
@@ -47,6 +60,7 @@ pub use status::{CallError, Fault, Status};
 pub use stub::Stub;
 
 pub(crate) use calls::CallEnd;
+pub(crate) use codec::CodecIds;
 pub(crate) use counters::{MethodCounters, Tally};
 pub(crate) use cx::{CallScope, push_metadata};
 pub(crate) use dispatch::TableListener;

@@ -352,6 +352,7 @@ fn payload_seeds() -> Vec<Seed> {
     }
     let named = |((at, set), input)| ("payload", format!("type_{at:02}_{set}"), input);
     let mut seeds: Vec<Seed> = longest.into_iter().map(named).collect();
+    seeds.extend(codec_seeds());
     for (at, (name, _)) in payload::TYPES.iter().enumerate() {
         let selector = u8::try_from(at).expect("less than 256 types");
         if !seeds.iter().any(|(_, _, input)| input.first() == Some(&selector)) {
@@ -365,6 +366,27 @@ fn payload_seeds() -> Vec<Seed> {
     }
     seeds.extend(grown_seeds());
     seeds
+}
+
+/// The same of the other codecs, one of each type.
+fn codec_seeds() -> Vec<Seed> {
+    let mut longest: BTreeMap<(&str, usize), Vec<u8>> = BTreeMap::new();
+    for (number, name) in [(1, "postcard"), (2, "json")] {
+        let payloads = vectors(&format!("payload_{name}.json"));
+        for vector in ["valid", "lenient", "invalid"].iter().flat_map(|set| list(&payloads, set)) {
+            let at = payload::TYPES.iter().position(|(known, _)| vector["type"] == *known);
+            let at = at.unwrap_or_else(|| panic!("TYPES lacks {vector}"));
+            let selector = u8::try_from(number * payload::TYPES.len() + at).expect("three codecs");
+            let bytes = vector["json"].as_str().map(|text| text.as_bytes().to_vec());
+            let bytes = bytes.unwrap_or_else(|| hex(&vector["hex"]));
+            let kept = longest.entry((name, at)).or_default();
+            if kept.len() <= bytes.len() && bytes.len() < MUTATED_BYTES_MAX {
+                *kept = [vec![selector], bytes].concat();
+            }
+        }
+    }
+    let named = |((name, at), input)| ("payload", format!("{name}_{at:02}"), input);
+    longest.into_iter().map(named).collect()
 }
 
 /// Collections whose elements take much more memory than bytes: to the limit of memory and past it.

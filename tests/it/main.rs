@@ -13,6 +13,8 @@ mod bad_input;
 mod builtin;
 mod cancel;
 mod cancel_safety;
+#[cfg(all(feature = "json", feature = "postcard", feature = "protobuf"))]
+mod codecs;
 mod conversation;
 mod deadline;
 mod drain;

@@ -168,8 +168,9 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Limited<'_, A> {
 
     #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        self.inner
-            .tuple_variant(len, Limited::<_, true>::new(visitor, self.budget, self.place_bytes))
+        let Self { inner, budget, place_bytes } = self;
+        let visitor = Limited::<_, true>::new(visitor, budget, place_bytes);
+        budget.same_level(|| inner.tuple_variant(len, visitor))
     }
 
     #[inline]
@@ -178,8 +179,9 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Limited<'_, A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        let visitor = Limited::<_, true>::new(visitor, self.budget, self.place_bytes);
-        self.inner.struct_variant(fields, visitor)
+        let Self { inner, budget, place_bytes } = self;
+        let visitor = Limited::<_, true>::new(visitor, budget, place_bytes);
+        budget.same_level(|| inner.struct_variant(fields, visitor))
     }
 }
 

@@ -107,6 +107,16 @@ impl Budget {
         self.depth_left.set(self.depth_left.get() + 1);
     }
 
+    /// Runs `visit` as part of the level that was entered last: an enum and its content are one.
+    #[inline]
+    pub(super) fn same_level<T>(&self, visit: impl FnOnce() -> T) -> T {
+        self.leave();
+        let visited = visit();
+        // Left by `visit` as it was found, so there is one.
+        self.depth_left.set(self.depth_left.get() - 1);
+        visited
+    }
+
     /// Looks at a declared number of elements without taking it for granted: it may be a lie in
     /// either direction, so each element is still counted when it comes.
     #[inline]
@@ -140,6 +150,18 @@ impl Budget {
             }
             None => Err(self.refuse_memory(bytes)),
         }
+    }
+
+    /// Charges the copy of a whole payload, where no codec is asked.
+    pub(crate) fn take_copy(
+        &self,
+        limits: &DecodeLimits,
+        len_bytes: usize,
+    ) -> Result<(), DecodeError> {
+        self.take_memory(len_bytes as u64).map_err(|Broken| {
+            let broken = self.broken().expect("`take_memory` has just left it");
+            broken.explain(limits)
+        })
     }
 
     /// Gives back what was charged and is free again.

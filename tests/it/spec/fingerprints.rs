@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use serde::{Deserialize, Serialize};
 use switchback::Schema;
-use switchback::service::{Fingerprint, method_text, schema_text};
+use switchback::service::{Fingerprint, Raw, method_text, schema_text};
 use switchback::util::fnv64;
 
 use crate::spec::{hash, text, vectors};
@@ -96,6 +96,7 @@ fn fp_4_texts_hash_to_the_golden_fingerprints() {
 fn fp_4_a_method_has_one_text() {
     assert_eq!(method_text::<u64, i64, Infallible>(), "u64->i64!never");
     assert_eq!(method_text::<String, String, String>(), "str->str!str");
+    assert_eq!(method_text::<Raw, Raw, Raw>(), "raw->raw!raw");
     let of_method = Fingerprint::of_method::<u64, i64, Infallible>();
     assert_eq!(of_method.as_u64(), 0xc784_5e9d_ee56_4dc5);
     assert_eq!(of_method.fold(), 0x29d2_1358);

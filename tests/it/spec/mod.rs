@@ -6,6 +6,8 @@
 mod bits;
 mod bytes;
 mod calls;
+#[cfg(all(feature = "json", feature = "postcard", feature = "protobuf"))]
+mod codecs;
 mod conversations;
 mod fields;
 mod fingerprints;
