@@ -170,9 +170,7 @@ impl Command {
 
 fn parse_method(text: &str) -> Result<String, String> {
     match text.split_once('/') {
-        Some((service, method)) if !service.is_empty() && !method.is_empty() => {
-            Ok(text.to_owned())
-        }
+        Some((service, method)) if !service.is_empty() && !method.is_empty() => Ok(text.to_owned()),
         _ => Err("expected service/method, bank.Ledger/transfer for instance".to_owned()),
     }
 }

@@ -12,5 +12,5 @@ pub(crate) fn run(shell: clap_complete::Shell) -> Result<Answer, Failure> {
     clap_complete::generate(shell, &mut Args::command(), "switchback", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     let json = Answer::json(&serde_json::json!({ "shell": shell.to_string(), "script": script }))?;
-    Ok(Answer { text: script, json, is_yes: true })
+    Ok(Answer::good(script, json))
 }

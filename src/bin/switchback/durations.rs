@@ -4,7 +4,8 @@ use std::time::Duration;
 
 /// Reads `500ms`, `2s`, `1.5m`, `1h`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let expected = || format!("expected a number with its unit, 500ms, 10s, 2m or 1h, up to {MAX_HOURS}h");
+    let expected =
+        || format!("expected a number with its unit, 500ms, 10s, 2m or 1h, up to {MAX_HOURS}h");
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(expected)?;
     let (number, unit) = text.split_at(digits);
     let unit_secs = match unit {

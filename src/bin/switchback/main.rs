@@ -70,14 +70,10 @@ fn run(args: Args, screen: &Screen) -> Result<Answer, Failure> {
     result
 }
 
-async fn command(
-    args: &Args,
-    request: Option<String>,
-    screen: &Screen,
-) -> Result<Answer, Failure> {
+async fn command(args: &Args, request: Option<String>, screen: &Screen) -> Result<Answer, Failure> {
     match &args.command {
         Command::Bench(wish) => bench::run(wish, request, screen).await,
-        Command::Call(wish) => call::run(wish, request, screen).await,
+        Command::Call(wish) => call::run(wish, request).await,
         Command::Check(wish) => check::run(wish).await,
         Command::Completions { shell } => completions::run(*shell),
         Command::Describe(wish) => describe::run(wish, screen).await,

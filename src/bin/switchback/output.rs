@@ -4,7 +4,7 @@
 //! a server's is cleaned of control characters, which could rewrite a terminal; a reader that has
 //! gone away is no error.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -18,11 +18,16 @@ pub(crate) struct Answer {
     pub(crate) text: String,
     /// For programs.
     pub(crate) json: String,
-    /// Exit code 0, or 1.
-    pub(crate) is_yes: bool,
+    /// `None`: good.
+    pub(crate) exit: Option<Exit>,
 }
 
 impl Answer {
+    /// An answer that is as good as another.
+    pub(crate) const fn good(text: String, json: String) -> Self {
+        Self { text, json, exit: None }
+    }
+
     /// A document of the value.
     pub(crate) fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
         let text = serde_json::to_string_pretty(value);
@@ -79,7 +84,7 @@ impl Screen {
             true => print(io::stdout(), &format!("{}\n", answer.json)),
             false => print(io::stdout(), &answer.text),
         }
-        if answer.is_yes { ExitCode::SUCCESS } else { ExitCode::from(Exit::No as u8) }
+        answer.exit.map_or(ExitCode::SUCCESS, |exit| ExitCode::from(exit as u8))
     }
 
     /// Prints a failure: a document on standard output, a text on standard error.
@@ -137,7 +142,7 @@ pub(crate) fn clean(text: &str) -> String {
 /// JSON with line ends and indents; its strings and numbers stay as they are, to the last digit.
 /// What is no JSON comes out cleaned.
 pub(crate) fn pretty(json: &str) -> String {
-    let (mut out, mut depth, mut in_string, mut is_escaped) = (String::new(), 0_usize, false, false);
+    let (mut out, mut depth, mut in_string) = (String::new(), 0_usize, false);
     let line = |out: &mut String, depth: usize| {
         out.push('\n');
         out.push_str(&"  ".repeat(depth));
@@ -145,7 +150,6 @@ pub(crate) fn pretty(json: &str) -> String {
     let mut chars = json.chars().peekable();
     while let Some(c) = chars.next() {
         if in_string {
-            is_escaped = c == '\\' && !is_escaped;
             in_string = c != '"' || is_escaped_quote(&out);
             out.push(c);
             continue;
