@@ -26,6 +26,7 @@
 //! | change a running server | [`Dispatch`] |
 //! | see what is going on | [`observe`], [`ServerMetrics`](server::ServerMetrics), `builtin` |
 //! | test it without a network | the feature `testing`: mocks, and faults of a network |
+//! | put code around calls | [`ServerInterceptor`], [`ClientInterceptor`], [`AttemptInterceptor`] |
 //! | understand a failure | [`CallError`], [`Status`], [`Error`] |
 //! | frame a stream yourself | [`transport::FrameCodec`], [`wire`] |
 //! | drive a connection without sockets | [`proto`] |
@@ -54,8 +55,14 @@ pub mod util;
 pub mod wire;
 
 pub use client::{Call, Channel, ClientConfig};
+#[cfg(feature = "otel")]
+pub use driver::Otel;
+pub use driver::Tracing;
 pub use error::{Error, ErrorKind, Side};
 pub use server::{Server, ServerConfig};
+pub use service::{
+    AttemptInterceptor, ClientCx, ClientInterceptor, Ended, Hook, ServerInterceptor,
+};
 pub use service::{CallError, Codec, Cx, Dispatch, Method, Router, Run, Schema, Status, Stub};
 #[cfg(feature = "macros")]
 pub use switchback_macros::{Schema, service};

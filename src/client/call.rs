@@ -10,18 +10,26 @@
 //! request is kept until the outcome, since it may have to be sent again in another version;
 //! a call that was not sent says NOT_PROCESSED.
 
+mod hooked;
+mod outcome;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::client::connector::{Connector, Wait};
+use crate::client::described::Described;
+use crate::client::failures::{lost, not_connected, unsupported};
+use crate::client::hooks::CallHooks;
+use crate::client::with_metadata::CallWithMetadata;
 use crate::driver::{Chosen, ClientDriver, Start, with_reply};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Decision, FailedAttempt};
 use crate::proto::{CallOutcome, Ticket};
-use crate::service::push_metadata;
-use crate::service::{CallEnd, CallError, CodecIds, Metadata, Status, Stub, StubVersion};
+use crate::service::{
+    CallEnd, CallError, CodecIds, End, Metadata, MetadataBlock, Status, StubVersion,
+};
 use crate::util::current_scope;
 use crate::wire::{CallId, CloseReason, Code, Disposition, FrameTooLarge, RequestFields, Response};
 use crate::wire::{TIMEOUT_MS_MAX, begin_request, finish_frame};
@@ -39,8 +47,12 @@ pub struct Call<Q: 'static, R: 'static, E: 'static> {
     /// Until the outcome.
     request: Option<Q>,
     timeout: Option<Duration>,
-    metadata: Vec<u8>,
+    metadata: MetadataBlock,
     metadata_error: Option<Status>,
+    /// Only with interceptors.
+    hooks: Option<Box<CallHooks>>,
+    /// What came beside the answer, if somebody wants it.
+    answer: Option<Metadata>,
     state: State,
     /// Of the first poll.
     begun_at: Option<Instant>,
@@ -67,24 +79,11 @@ pub struct Call<Q: 'static, R: 'static, E: 'static> {
     wait_for_ready: bool,
 }
 
-/// The method of a call: of all calls of it, or of this one alone.
-pub(crate) enum Described<Q: 'static, R: 'static, E: 'static> {
-    Shared(&'static Stub<Q, R, E>),
-    Own(Box<Stub<Q, R, E>>),
-}
-
-impl<Q, R, E> std::ops::Deref for Described<Q, R, E> {
-    type Target = Stub<Q, R, E>;
-
-    fn deref(&self) -> &Self::Target {
-        match self {
-            Self::Shared(stub) => stub,
-            Self::Own(stub) => stub,
-        }
-    }
-}
-
 enum State {
+    /// With the interceptors of the call.
+    Admitting,
+    /// With those of the attempt, which is about to be sent.
+    Readying,
     /// Between two attempts.
     Resting(Pin<Box<dyn Future<Output = ()> + Send>>),
     Connecting(Wait),
@@ -104,8 +103,10 @@ impl<Q, R, E> Call<Q, R, E> {
             request: Some(request),
             timeout: stub.timeout,
             stub,
-            metadata: Vec::new(),
+            metadata: MetadataBlock::new(),
             metadata_error: None,
+            hooks: None,
+            answer: None,
             state: State::Connecting(Wait::new(wait_for_ready)),
             begun_at: None,
             deadline: None,
@@ -141,15 +142,15 @@ impl<Q, R, E> Call<Q, R, E> {
     /// Adds a name and a value that travel beside the request. Names are 1 to 64 bytes of
     /// `[a-z0-9_.-]`; one call has at most 64 pairs and 8 KiB of them, or it fails when polled.
     pub fn metadata(mut self, name: &str, value: &[u8]) -> Self {
-        if let Err(status) = push_metadata(&mut self.metadata, name, value) {
+        if let Err(status) = self.metadata.push(name, value) {
             self.metadata_error = Some(status);
         }
         self
     }
 
     /// Adds metadata that was checked before.
-    pub(crate) fn with_metadata(mut self, metadata: &Metadata) -> Self {
-        metadata.push_to(&mut self.metadata);
+    pub(crate) fn with_pairs(mut self, metadata: &Metadata) -> Self {
+        self.metadata = MetadataBlock::of(metadata);
         self
     }
 
@@ -161,18 +162,31 @@ impl<Q, R, E> Call<Q, R, E> {
         self
     }
 
+    /// The same call, which gives what came beside the answer too, whatever the answer is.
+    pub fn with_metadata(mut self) -> CallWithMetadata<Q, R, E> {
+        self.answer = Some(Metadata::default());
+        CallWithMetadata(self)
+    }
+
+    pub(crate) fn take_answer_metadata(&mut self) -> Metadata {
+        self.answer.take().unwrap_or_default()
+    }
+
     fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Result<R, CallError<E>>> {
-        let deadline = self.deadline();
+        let deadline = self.begin();
         if let Some(status) = self.metadata_error.take() {
             return Poll::Ready(Err(status.into()));
         }
         loop {
+            let deadline = self.deadline.unwrap_or(deadline);
             let advanced = match &mut self.state {
                 State::Resting(rest) => {
                     std::task::ready!(rest.as_mut().poll(cx));
                     self.state = State::Connecting(Wait::new(self.wait_for_ready));
                     continue;
                 }
+                State::Admitting => self.poll_admit(cx),
+                State::Readying => self.poll_ready(cx),
                 State::Connecting(_) => self.poll_connect(cx.waker()),
                 State::Choosing(_) => self.poll_choose(cx.waker()),
                 State::Starting(_) => self.poll_start(deadline, cx.waker()),
@@ -207,6 +221,10 @@ impl<Q, R, E> Call<Q, R, E> {
         let timer = self.timer.get_or_insert_with(|| clock.sleep_until(deadline));
         std::task::ready!(timer.as_mut().poll(cx));
         let what = match self.state {
+            State::Admitting | State::Readying => {
+                let holder = self.hooks.as_ref().and_then(|hooks| hooks.holder(&self.connector));
+                &*format!("the interceptor {} had the call", holder.unwrap_or_default())
+            }
             State::Connecting(_) => "waiting for a connection",
             State::Choosing(_) => "waiting for the server's method table",
             _ => "waiting for room",
@@ -222,8 +240,8 @@ impl<Q, R, E> Call<Q, R, E> {
             Ok(driver) => {
                 // One version need not wait for the table, but obeys it once it is there (RT-7).
                 let waits = self.stub.versions.len() > 1 || driver.has_table();
-                self.state = if waits { State::Choosing(None) } else { State::Starting(None) };
                 self.driver = Some(driver);
+                self.state = if waits { State::Choosing(None) } else { self.starting() };
                 Poll::Ready(Ok(()))
             }
             Err(error) => Poll::Ready(Err(not_connected(&self.stub.name, error))),
@@ -255,7 +273,7 @@ impl<Q, R, E> Call<Q, R, E> {
         };
         let known = self.stub.versions.iter().position(|known| known.version == version);
         self.version = known.unwrap_or(self.version);
-        self.state = State::Starting(None);
+        self.state = self.starting();
         Poll::Ready(Ok(()))
     }
 
@@ -321,14 +339,20 @@ impl<Q, R, E> Call<Q, R, E> {
             fingerprint: known.fingerprint.fold(),
         };
         let start = begin_request(out, &fields);
-        out.extend_from_slice(&self.metadata);
+        let metadata = match &self.hooks {
+            Some(hooks) => hooks.metadata(),
+            None => &self.metadata,
+        };
+        out.extend_from_slice(metadata.as_bytes());
         let Some(request) = &self.request else { return Ok(()) };
         (known.encode.0)(request, &connector.codec, out)?;
-        finish_frame(out, start, self.metadata.len(), driver.frame_bytes_max()).map_err(|error| {
-            let FrameTooLarge { bytes, max } = error;
-            let message = format!("{}: the request's {error}", self.stub.name);
-            Status::refused(Code::TOO_LARGE, message).with_excess(bytes as u64, max.into())
-        })
+        finish_frame(out, start, metadata.as_bytes().len(), driver.frame_bytes_max()).map_err(
+            |error| {
+                let FrameTooLarge { bytes, max } = error;
+                let message = format!("{}: the request's {error}", self.stub.name);
+                Status::refused(Code::TOO_LARGE, message).with_excess(bytes as u64, max.into())
+            },
+        )
     }
 
     /// The outcome; `None` when the call is to be sent once more in another version.
@@ -370,6 +394,9 @@ impl<Q, R, E> Call<Q, R, E> {
 
     fn handle_answer(&mut self, answer: &Response<'_>) -> Option<Result<R, CallError<E>>> {
         self.state = State::Done;
+        if let Some(metadata) = &mut self.answer {
+            *metadata = Metadata::from_ext(answer.ext);
+        }
         let (codec, limits) = (&self.connector.codec, &self.connector.config.decode);
         let decode = self.known().decode.0;
         // An answer that does not decode was given all the same (CA-15).
@@ -399,15 +426,17 @@ impl<Q, R, E> Call<Q, R, E> {
         let status = Status::from_response(answer);
         let left = |known: &StubVersion<Q, R, E>| status.versions().contains(&known.version);
         let Some(at) = self.stub.versions.iter().position(left) else { return false };
+        self.end_attempt(|| End::Failed(status));
         self.was_resent = true;
         self.heard_at = None;
         self.version = at;
-        self.state = State::Starting(None);
+        self.state = self.starting();
         true
     }
 
     /// After an attempt that failed: goes to rest until the next one, or gives the status back.
     fn rest(&mut self, status: Status, deadline: Instant) -> Option<Status> {
+        self.end_attempt(|| End::Failed(status.clone()));
         let now = self.connector.runtime.now();
         let failed = FailedAttempt {
             code: status.code(),
@@ -436,6 +465,7 @@ impl<Q, R, E> Call<Q, R, E> {
                     self.unknown = Some(status);
                 }
                 self.driver = None;
+                self.answer = self.answer.take().map(|_| Metadata::default());
                 self.state = if after.is_zero() {
                     State::Connecting(Wait::new(self.wait_for_ready))
                 } else {
@@ -443,24 +473,6 @@ impl<Q, R, E> Call<Q, R, E> {
                 };
                 None
             }
-        }
-    }
-
-    /// What is true of the whole call, when its last attempt ended so: that this attempt was not
-    /// executed says nothing of those before it.
-    fn of_all_attempts(&mut self, result: Result<R, CallError<E>>) -> Result<R, CallError<E>> {
-        match (result, self.unknown.take()) {
-            (Err(CallError::Rpc(status)), Some(unknown))
-                if status.disposition() == Disposition::NotProcessed =>
-            {
-                if status.code() == Code::DEADLINE_EXCEEDED {
-                    let message = format!("{}: the time was over for a retry", self.stub.name);
-                    let status = Status::stamped(status.code(), Disposition::Maybe, message);
-                    return Err(status.with_source(Arc::new(unknown)).into());
-                }
-                Err(unknown.into())
-            }
-            (result, _) => result,
         }
     }
 
@@ -483,7 +495,8 @@ impl<Q, R, E> Call<Q, R, E> {
         self.rest(status, deadline).map_or(Ok(()), Err)
     }
 
-    fn deadline(&mut self) -> Instant {
+    /// With the first poll the time begins; gives when it is over.
+    fn begin(&mut self) -> Instant {
         if let Some(deadline) = self.deadline {
             self.left = None;
             return deadline;
@@ -498,6 +511,12 @@ impl<Q, R, E> Call<Q, R, E> {
         let deadline = scope.map_or(own, |scope| own.min(scope.deadline));
         self.left = Some(timeout).filter(|_| deadline == own);
         self.deadline = Some(deadline);
+        if self.connector.interceptors.is_some() {
+            let of = (Arc::clone(&self.stub.name), self.stub.id, self.stub.idempotent);
+            let metadata = std::mem::take(&mut self.metadata);
+            self.hooks = Some(Box::new(CallHooks::new(of, (now, deadline), metadata)));
+            self.state = State::Admitting;
+        }
         deadline
     }
 
@@ -528,20 +547,16 @@ impl<Q, R, E> Future for Call<Q, R, E> {
             Err(CallError::App(_)) => CallEnd::App,
             Err(CallError::Rpc(status)) => CallEnd::Failed(status.code()),
         });
+        this.end_hooks(|| match &result {
+            Ok(_) => End::Ok,
+            Err(CallError::App(_)) => End::App,
+            Err(CallError::Rpc(status)) => End::Failed(status.clone()),
+        });
         Poll::Ready(result)
     }
 }
 
 impl<Q, R, E> Call<Q, R, E> {
-    /// Counts the call once, with its time: up to the answer's arrival, without another reading of
-    /// the clock, if there was an answer.
-    fn count(&mut self, end: CallEnd) {
-        let Some(begun_at) = self.begun_at.take() else { return };
-        let ended_at = self.heard_at.unwrap_or_else(|| self.connector.runtime.clock.now());
-        let took = ended_at.saturating_duration_since(begun_at);
-        self.stub.counters(self.version).record(end, took);
-    }
-
     /// Leaves wherever it waits, and takes the call back if it was sent.
     fn give_up(&mut self) {
         let state = std::mem::replace(&mut self.state, State::Done);
@@ -559,6 +574,7 @@ impl<Q, R, E> Drop for Call<Q, R, E> {
     fn drop(&mut self) {
         self.give_up();
         self.count(CallEnd::Cancelled);
+        self.end_hooks(|| End::Cancelled);
     }
 }
 
@@ -566,28 +582,4 @@ impl<Q, R, E> std::fmt::Debug for Call<Q, R, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Call").field("method", &self.stub.name).finish_non_exhaustive()
     }
-}
-
-fn not_connected(name: &str, error: Error) -> Status {
-    let is_full = matches!(error.kind(), ErrorKind::QueueFull { .. });
-    let code = if is_full { Code::QUEUE_FULL } else { Code::NOT_CONNECTED };
-    Status::refused(code, format!("{name}: {error}")).with_source(Arc::new(error))
-}
-
-fn lost(name: &str, disposition: Disposition, why: Option<Error>) -> Status {
-    let message = format!("{name}: the connection ended under the call");
-    let status = Status::stamped(Code::CONNECTION_LOST, disposition, message);
-    match why {
-        Some(error) => status.with_source(Arc::new(error)),
-        None => status,
-    }
-}
-
-fn unsupported<Q, R, E>(stub: &Stub<Q, R, E>, served: Vec<u16>) -> Status {
-    let ours: Vec<u16> = stub.versions.iter().map(|known| known.version).collect();
-    let message = format!(
-        "{}: this client speaks versions {ours:?}, the server serves {served:?}",
-        stub.name
-    );
-    Status::refused(Code::UNSUPPORTED_VERSION, message).with_versions(served)
 }

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use crate::client::call::Described;
 use crate::client::connector::{Connector, OneStream, Wait};
+use crate::client::described::Described;
+use crate::client::hooks::ClientInterceptors;
 use crate::client::{Call, ClientConfig};
 use crate::driver::{ClientDriver, ClientTotals, Runtime};
 use crate::error::{Error, ErrorKind};
-use crate::service::{Codec, Stub};
+use crate::service::{AttemptInterceptor, ClientInterceptor, Codec, Stub};
 use crate::transport::{Connect, Stream};
 use crate::wire::MethodRow;
 
@@ -25,6 +26,7 @@ pub struct ChannelBuilder {
     config: ClientConfig,
     codec: Option<Codec>,
     runtime: Option<Runtime>,
+    interceptors: ClientInterceptors,
     insecure: bool,
 }
 
@@ -134,6 +136,23 @@ impl ChannelBuilder {
         self
     }
 
+    /// Adds hooks around every call, above its retries and inside of those that were added before.
+    #[must_use]
+    pub fn interceptor(mut self, interceptor: impl ClientInterceptor) -> Self {
+        let name = interceptor.name().to_owned();
+        self.interceptors.call.push(&name, Arc::new(interceptor));
+        self
+    }
+
+    /// Adds hooks around every attempt of a call, below its retries and inside of those that were
+    /// added before.
+    #[must_use]
+    pub fn attempt_interceptor(mut self, interceptor: impl AttemptInterceptor) -> Self {
+        let name = interceptor.name().to_owned();
+        self.interceptors.attempt.push(&name, Arc::new(interceptor));
+        self
+    }
+
     /// Sets where tasks run and what time it is, instead of the tokio runtime at hand.
     #[must_use]
     pub fn runtime(mut self, runtime: Runtime) -> Self {
@@ -204,6 +223,7 @@ impl ChannelBuilder {
         let codec = self.codec.or_else(|| Codec::built_in().into_iter().next());
         let codec = codec.ok_or(ErrorKind::NoCodec)?;
         let runtime = self.runtime.unwrap_or_else(Runtime::tokio);
-        Ok(Channel(Connector::new((target, is_single), self.config, codec, runtime)))
+        let (target, codec) = ((target, is_single), (codec, self.interceptors));
+        Ok(Channel(Connector::new(target, self.config, codec, runtime)))
     }
 }

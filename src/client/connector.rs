@@ -16,6 +16,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::client::ClientConfig;
+use crate::client::hooks::ClientInterceptors;
 use crate::driver::{ClientDriver, ClientSettings, ClientTotals, Clock, Runtime};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Decision, FailedAttempt, RetryBudget};
@@ -37,6 +38,8 @@ pub(crate) struct Connector {
     pub(crate) config: ClientConfig,
     pub(crate) codec: Codec,
     pub(crate) runtime: Runtime,
+    /// `None` without any, so that a call looks once.
+    pub(crate) interceptors: Option<ClientInterceptors>,
     state: Mutex<State>,
     /// Of all calls of this channel.
     budget: Mutex<RetryBudget>,
@@ -79,7 +82,7 @@ impl Connector {
     pub(crate) fn new(
         (target, is_single): (Box<dyn Connect>, bool),
         config: ClientConfig,
-        codec: Codec,
+        (codec, interceptors): (Codec, ClientInterceptors),
         runtime: Runtime,
     ) -> Arc<Self> {
         let state = Mutex::new(State {
@@ -95,7 +98,18 @@ impl Connector {
         let budget = Mutex::new(RetryBudget::new(config.retry_budget, runtime.now()));
         Arc::new_cyclic(|me| {
             let (me, totals) = (Weak::clone(me), Arc::default());
-            Self { target, is_single, config, codec, runtime, state, budget, totals, me }
+            Self {
+                target,
+                is_single,
+                config,
+                codec,
+                runtime,
+                interceptors: interceptors.any(),
+                state,
+                budget,
+                totals,
+                me,
+            }
         })
     }
 

@@ -6,10 +6,14 @@ mod call;
 mod channel;
 mod config;
 mod connector;
+mod described;
+mod failures;
+mod hooks;
 mod metrics;
 mod raw;
 #[cfg(feature = "tower")]
 mod tower;
+mod with_metadata;
 
 #[cfg(feature = "macros")]
 pub use builtin::{CountersClient, HealthClient, ReflectionClient};
@@ -20,3 +24,4 @@ pub use metrics::ClientMetrics;
 pub use raw::RawCall;
 #[cfg(feature = "tower")]
 pub use tower::ChannelService;
+pub use with_metadata::CallWithMetadata;

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::client::call::Described;
+use crate::client::described::Described;
 use crate::client::{Call, Channel};
 use crate::service::{CallError, Cx, Forward, Handler, Incoming, Outcome, RawRequest, RawResponse};
 use crate::service::{Reply, Respond, Status, Stub};
@@ -68,7 +68,7 @@ impl Channel {
     pub fn call_raw(&self, request: RawRequest) -> RawCall {
         let stub = Described::Own(Box::new(Stub::raw(&request)));
         let metadata = request.metadata.clone();
-        RawCall(Call::new(Arc::clone(self.connector()), stub, request).with_metadata(&metadata))
+        RawCall(Call::new(Arc::clone(self.connector()), stub, request).with_pairs(&metadata))
     }
 }
 

@@ -15,7 +15,8 @@ use std::time::Instant;
 use crate::driver::scratch::with_answer;
 use crate::driver::server_shared::{ServerShared, Turn};
 use crate::proto::PendingEnd;
-use crate::service::{Entry, Method, Outcome, Reply, Respond, Run, Status, Tally, append_status};
+use crate::service::append_status;
+use crate::service::{End, Entry, Method, Outcome, Reply, Respond, Run, Status, Tally};
 use crate::util::bugs::{Bug, is_seeded};
 use crate::util::{Scope, with_scope};
 use crate::wire::{CallId, Code, Disposition};
@@ -47,16 +48,20 @@ impl CallTask {
             let is_late = !is_seeded(Bug::LateStart) && clock.now() >= self.scope.deadline;
             let end = end.or_else(|| is_late.then_some(PendingEnd::Expired));
             if let Some(end) = end {
-                self.give_up(end, Disposition::NotProcessed);
+                self.give_up(end);
                 return Poll::Ready(());
             }
             if must_wait {
                 return Poll::Pending; // Woken when there is room.
             }
             self.has_started = true;
-            self.count(Tally { started: 1, ..Tally::default() });
-        } else if let Some(end) = end.filter(|_| self.entry.method.cancellable) {
-            self.give_up(end, Disposition::Maybe);
+            if self.holder().is_none() {
+                self.count(Tally { started: 1, ..Tally::default() });
+            }
+        } else if let Some(end) = end
+            && (self.entry.method.cancellable || self.holder().is_some())
+        {
+            self.give_up(end);
             return Poll::Ready(());
         }
         if must_wait {
@@ -69,8 +74,9 @@ impl CallTask {
         with_answer(|out| {
             let Some(call) = &mut self.call else { return Poll::Ready(()) };
             let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
-            let mut reply = Reply { out: &mut *out, call: self.id, frame_bytes_max };
-            let mut tally = Tally::default();
+            let scope: &ServerShared = &self.shared;
+            let mut reply = Reply { out: &mut *out, call: self.id, frame_bytes_max, scope };
+            let (mut tally, mut disposition) = (Tally::default(), Disposition::Maybe);
             let Method { id, run, .. } = self.entry.method;
             // A thread of the blocking pool is there to be held.
             let turn = (run != Run::Blocking).then(|| self.shared.totals.turns.enter(id));
@@ -78,15 +84,25 @@ impl CallTask {
             drop(turn);
             match polled {
                 Polled::Pending => return Poll::Pending,
+                Polled::Ended(Outcome::Refused(code)) => {
+                    disposition = Disposition::NotProcessed;
+                    self.shared.note_refusal(code);
+                }
                 Polled::Ended(outcome) => tally.ended(outcome),
                 Polled::Panicked => tally.ended(Outcome::Failed),
             }
             drop_handler(&self.shared, self.call.take());
             // It could not be stopped in time: whatever it says, the end came first (CA-12).
             if let Some(end) = self.shared.asked_to_end(self.id) {
-                tally = Tally::cancelled();
+                let is_executed = disposition == Disposition::Maybe;
+                tally = if is_executed { Tally::cancelled() } else { Tally::default() };
                 out.clear();
-                append_end(out, self.id, end, Disposition::Maybe);
+                append_status(
+                    out,
+                    self.id,
+                    (&end_status(end, None, disposition), None),
+                    disposition,
+                );
             }
             self.count(tally);
             self.shared.complete(self.id, out);
@@ -95,15 +111,40 @@ impl CallTask {
     }
 
     /// Drops the handler, at its await or before its start, and answers.
-    fn give_up(&mut self, end: PendingEnd, disposition: Disposition) {
+    fn give_up(&mut self, end: PendingEnd) {
+        let is_executed = self.has_started && self.holder().is_none();
+        let disposition = if is_executed { Disposition::Maybe } else { Disposition::NotProcessed };
+        let holder = self.holder().filter(|_| self.has_started);
+        let status = end_status(end, holder, disposition);
+        if let (Some(holder), PendingEnd::Expired) = (holder, end) {
+            self.shared.say_interceptor_hangs(holder, &self.entry.method.name);
+        }
+        if let Some(call) = &mut self.call {
+            let end = match end {
+                PendingEnd::Cancelled => End::Cancelled,
+                PendingEnd::Expired => End::Failed(status.clone()),
+            };
+            call.as_mut().handle_end(end);
+        }
         drop_handler(&self.shared, self.call.take());
-        if self.has_started {
+        if is_executed {
             self.count(Tally::cancelled());
         }
         with_answer(|out| {
-            append_end(out, self.id, end, disposition);
+            let mut reply = Reply {
+                out: &mut *out,
+                call: self.id,
+                frame_bytes_max: u32::MAX,
+                scope: &*self.shared,
+            };
+            reply.status(&status);
             self.shared.complete(self.id, out);
         });
+    }
+
+    /// The interceptor that has the call, as long as its handler was not started.
+    fn holder(&self) -> Option<&str> {
+        self.call.as_ref().and_then(|call| call.holder())
     }
 
     fn count(&self, tally: Tally) {
@@ -139,8 +180,9 @@ impl Drop for CallTask {
     /// The runtime dropped the task: the handler has ended without an answer.
     fn drop(&mut self) {
         if let Some(call) = self.call.take() {
+            let is_executed = self.has_started && call.holder().is_none();
             drop_handler(&self.shared, Some(call));
-            if self.has_started {
+            if is_executed {
                 self.count(Tally::cancelled());
             }
             self.shared.complete(self.id, &[]);
@@ -148,13 +190,18 @@ impl Drop for CallTask {
     }
 }
 
-/// Appends the answer to a call that was taken back, or whose time is over.
-fn append_end(out: &mut Vec<u8>, id: CallId, end: PendingEnd, disposition: Disposition) {
+/// The answer to a call that was taken back, or whose time is over, while an interceptor had it
+/// or its handler.
+fn end_status(end: PendingEnd, holder: Option<&str>, disposition: Disposition) -> Status {
     let (code, message) = match end {
         PendingEnd::Cancelled => (Code::CANCELLED, "taken back by the caller"),
         PendingEnd::Expired => (Code::DEADLINE_EXCEEDED, "the time was over on the server"),
     };
-    append_status(out, id, &Status::stamped(code, disposition, message), disposition);
+    let message = match holder {
+        Some(holder) => format!("{message}, in the interceptor {holder}"),
+        None => message.to_owned(),
+    };
+    Status::stamped(code, disposition, message)
 }
 
 /// Drops a handler. A panic in there must not keep its call from being answered.
@@ -188,15 +235,20 @@ pub(crate) fn poll_handler(
 
 /// The answer to a call whose handler panicked. The text stays here: it may tell secrets.
 pub(crate) fn panicked(shared: &ServerShared, panic: &(dyn std::any::Any + Send)) -> Status {
+    say_panic(shared, panic, "a handler");
+    Status::new(Code::INTERNAL, "the handler panicked")
+}
+
+/// Leaves a line that code of the user's panicked.
+pub(crate) fn say_panic(shared: &ServerShared, panic: &(dyn std::any::Any + Send), who: &str) {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     let text = text.unwrap_or("not a text");
     if let Some(unsaid) = shared.totals.admit_panic_line(shared.runtime.now()) {
         // It may hold what a peer sent: cut, and escaped by the quotes.
         let cut = &text[..text.floor_char_boundary(PANIC_BYTES_SAID)];
-        tracing::error!(peer = %shared.address, panic = ?cut, unsaid, "a handler panicked");
+        tracing::error!(peer = %shared.address, panic = ?cut, unsaid, "{who} panicked");
     }
-    Status::new(Code::INTERNAL, "the handler panicked")
 }
 
 /// Of a panic's text, for the log.

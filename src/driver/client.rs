@@ -348,7 +348,7 @@ impl ClientDriver {
         self.shared().lock().proto.server().is_some_and(|ack| ack.has_fallback)
     }
 
-    fn shared(&self) -> &ClientShared {
+    pub(crate) fn shared(&self) -> &ClientShared {
         &self.0.0
     }
 }

@@ -9,13 +9,18 @@
 //! waker is called; an idle connection holds 2 KiB of buffers at most.
 
 mod alarms;
+mod answer_metadata;
 mod call_task;
 mod client;
 mod client_reader;
 mod client_settings;
 mod ends;
+mod entered;
 mod flusher;
 mod input;
+mod intercepted;
+#[cfg(feature = "otel")]
+mod otel;
 mod outbound;
 mod runtime;
 mod scratch;
@@ -26,16 +31,20 @@ mod server_settings;
 mod server_shared;
 mod signal;
 mod totals;
+mod trace_spans;
 mod turns;
 
 pub use client::ClientDriver;
 pub use client_settings::ClientSettings;
 pub use ends::{ClientLoad, ClientTotals};
+#[cfg(feature = "otel")]
+pub use otel::Otel;
 pub use runtime::{Clock, Random, Runtime, Spawn, TokioRuntime};
 pub use server::serve_stream;
 pub use server_settings::ServerSettings;
 pub use server_shared::ConnectionHandle;
 pub use totals::{ServerLoad, ServerTotals};
+pub use trace_spans::Tracing;
 
 pub(crate) use client::{Chosen, Start};
 pub(crate) use scratch::with_reply;

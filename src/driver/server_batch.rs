@@ -11,13 +11,14 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use crate::driver::call_task::{CallTask, Polled, drop_handler, panicked, poll_handler};
+use crate::driver::intercepted::Intercepted;
 use crate::driver::outbound::Eagerness;
 use crate::driver::server_settings::ServerSettings;
 use crate::driver::server_shared::{ServerShared, append_no_memory};
 use crate::driver::turns::Turn;
 use crate::proto::Admitted;
 use crate::service::{
-    Codec, CodecIds, Cx, Entry, Incoming, Lookup, Metadata, Outcome, Reply, Respond,
+    Codec, CodecIds, Cx, Entry, Extensions, Incoming, Lookup, Metadata, Outcome, Reply, Respond,
 };
 use crate::service::{Routes, Run, Status, Tally, append_status};
 use crate::util::bugs::{Bug, is_seeded};
@@ -114,7 +115,7 @@ impl<'a> Batch<'a> {
 
     fn refuse_with(&mut self, call: CallId, status: &Status) {
         self.shared.totals.count_refusal(status.code());
-        append_status(self.out, call, status, status.disposition());
+        append_status(self.out, call, (status, None), status.disposition());
         self.flush_if_large();
     }
 
@@ -173,9 +174,14 @@ impl<'a> Batch<'a> {
             fingerprint: request.fingerprint,
             deadline,
             metadata: Metadata::from_ext(request.ext),
+            extensions: Extensions::new(),
+            name: None,
             connection: Arc::<ServerShared>::clone(self.shared),
         };
         let incoming = Incoming { payload: request.payload, codec, limits: &self.settings.decode };
+        if !self.settings.interceptors.is_empty() {
+            return self.intercept(entry, (admitted, scope), cx, incoming);
+        }
         let started = catch_unwind(AssertUnwindSafe(|| {
             if is_seeded(Bug::StartTwice) {
                 self.run_once_more(entry, cx.clone(), scope, incoming);
@@ -183,7 +189,7 @@ impl<'a> Batch<'a> {
             with_scope(scope, || entry.method.handler.start(cx, incoming))
         }));
         match started {
-            Ok(Ok(call)) => self.run(entry, request.call, (admitted, scope), call),
+            Ok(Ok(call)) => return self.run(entry, request.call, (admitted, scope), call),
             Ok(Err(status)) => {
                 if status.code() == Code::OVERLOADED {
                     self.shared.totals.count_overload();
@@ -197,11 +203,30 @@ impl<'a> Batch<'a> {
                 self.tally.ended(Outcome::Failed);
                 // User code ran: nobody may take this for not processed.
                 let status = panicked(self.shared, &*panic);
-                append_status(self.out, request.call, &status, status.disposition());
+                append_status(self.out, request.call, (&status, None), status.disposition());
                 self.flush_if_large();
             }
         }
         None
+    }
+
+    /// Puts the interceptors between a call and its handler.
+    fn intercept(
+        &mut self,
+        entry: &Arc<Entry>,
+        (admitted, scope): (Admitted, Scope),
+        cx: Cx,
+        incoming: Incoming<'_>,
+    ) -> Option<Code> {
+        let id = cx.call;
+        match Intercepted::new(self.shared, self.settings, entry, (cx, scope), incoming) {
+            Ok(call) => self.run(entry, id, (admitted, scope), Box::pin(call)),
+            Err(status) => {
+                self.shared.totals.count_overload();
+                self.refuse_with(id, &status);
+                Some(status.code())
+            }
+        }
     }
 
     /// A bug, seeded on purpose: the call is run, and its answer is lost.
@@ -209,7 +234,9 @@ impl<'a> Batch<'a> {
         let call = cx.call;
         if let Ok(mut started) = entry.method.handler.start(cx, incoming) {
             let mut out = Vec::new();
-            let mut reply = Reply { out: &mut out, call, frame_bytes_max: u32::MAX };
+            let scope_of_call: &ServerShared = self.shared;
+            let mut reply =
+                Reply { out: &mut out, call, frame_bytes_max: u32::MAX, scope: scope_of_call };
             let mut cx = Context::from_waker(Waker::noop());
             poll_handler(self.shared, started.as_mut(), scope, &mut cx, &mut reply);
         }
@@ -287,33 +314,44 @@ impl<'a> Batch<'a> {
         Ok((entry, codec))
     }
 
-    /// Polls a started call once; it becomes a task if it is not ready.
+    /// Polls a started call once; it becomes a task if it is not ready. Says with which status an
+    /// interceptor refused it, if one did.
     fn run(
         &mut self,
         entry: &Arc<Entry>,
         id: CallId,
         (admitted, scope): (Admitted, Scope),
         mut call: std::pin::Pin<Box<dyn Respond>>,
-    ) {
+    ) -> Option<Code> {
         if entry.method.run != Run::Inline {
-            return self.spawn(entry, id, (admitted, scope), call, false);
+            self.spawn(entry, id, (admitted, scope), call, false);
+            return None;
         }
         self.count(Some(entry));
-        self.tally.started += 1;
+        // An intercepted call counts by itself when its handler is started.
+        self.tally.started += u64::from(self.settings.interceptors.is_empty());
         let answer_at = self.out.len();
         let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
-        let mut reply = Reply { out: self.out, call: id, frame_bytes_max };
         let shared: &ServerShared = self.shared;
+        let mut reply = Reply { out: self.out, call: id, frame_bytes_max, scope: shared };
+        shared.serving.store(id.0, Ordering::Relaxed);
         // No waker: a call that is not ready is polled again at once, by its own task.
         let mut cx = Context::from_waker(Waker::noop());
+        let mut refused = None;
         match unconstrained(
             |cx| poll_handler(shared, call.as_mut(), scope, cx, &mut reply),
             &mut cx,
         ) {
-            Polled::Pending => return self.spawn(entry, id, (admitted, scope), call, true),
+            Polled::Pending => {
+                self.spawn(entry, id, (admitted, scope), call, true);
+                shared.serving.store(0, Ordering::Relaxed);
+                return None;
+            }
+            Polled::Ended(Outcome::Refused(code)) => refused = Some(code),
             Polled::Ended(outcome) => self.tally.ended(outcome),
             Polled::Panicked => self.tally.ended(Outcome::Failed),
         }
+        shared.serving.store(0, Ordering::Relaxed);
         drop_handler(shared, Some(call));
         if self.out.len() >= self.threshold_bytes {
             // What stands before it is small: if something is too large, it is this one.
@@ -323,6 +361,7 @@ impl<'a> Batch<'a> {
             }
             self.flush();
         }
+        refused
     }
 
     fn spawn(

@@ -17,6 +17,7 @@ use crate::driver::server_shared::ServerShared;
 use crate::error::{Error, ErrorKind};
 use crate::proto::{Conduct, Inbound, Input, ServerConnection, ServerEvent, Violation};
 use crate::service::Peer;
+use crate::wire::Code;
 
 /// Why the reader stops judging.
 pub(crate) enum Stop {
@@ -47,6 +48,7 @@ impl Judge<'_> {
     }
 
     fn judge_frames(&mut self, batch: &mut Batch<'_>, bytes: &[u8]) -> Result<Judged, Stop> {
+        self.judge_late(batch.read_at())?;
         let mut at = self.skip(batch, bytes)?;
         let mut is_heard = false;
         loop {
@@ -82,6 +84,15 @@ impl Judge<'_> {
             self.handle_event(batch, event)?;
         }
         Ok(used)
+    }
+
+    /// Judges what interceptors have kept from being found in its own read (LD-11).
+    fn judge_late(&mut self, now: Instant) -> Result<(), Violation> {
+        if self.shared.bad_payloads.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        let count = self.shared.bad_payloads.swap(0, Ordering::Relaxed);
+        (0..count).try_for_each(|_| self.conduct.handle_refusal(Code::BAD_PAYLOAD, now))
     }
 
     fn handle(&mut self, batch: &mut Batch<'_>, input: Input<'_>) -> Result<(), Stop> {

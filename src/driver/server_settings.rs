@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::driver::totals::ServerTotals;
 use crate::proto::{ConductLimits, KeepaliveLimits, ServerLimits};
-use crate::service::DecodeLimits;
+use crate::service::{DecodeLimits, Interceptors, ServerInterceptor};
 
 /// What a server's connection is told.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct ServerSettings {
     pub connection_age: Duration,
     /// Bytes of requests that run and of answers that wait, on this connection.
     pub in_flight_bytes_max: usize,
+    /// Hooks around every call.
+    pub interceptors: Interceptors<dyn ServerInterceptor>,
     /// What this connection shares with the others of its server.
     pub totals: Arc<ServerTotals>,
 }
@@ -55,6 +57,7 @@ impl ServerSettings {
             idle_timeout: Duration::from_secs(5 * 60),
             connection_age: Duration::from_secs(30 * 60),
             in_flight_bytes_max: 8 * 1024 * 1024,
+            interceptors: Interceptors::default(),
             totals: Arc::new(ServerTotals::new(16_384, 256 * 1024 * 1024)),
         }
     }

@@ -4,6 +4,7 @@
 //! ended; every such call is answered exactly once, or the connection has ended; the table is
 //! announced in the order of its changes, under the connection's lock.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
@@ -18,11 +19,11 @@ use crate::driver::totals::ServerTotals;
 use crate::error::{Error, ErrorKind};
 use crate::proto::{Admitted, Beat, Conduct, Keepalive, KeepaliveLimits, PendingCalls, PendingEnd};
 use crate::service::{
-    CallScope, Credentials, Dispatch, Peer, Status, TableListener, append_status,
+    CallScope, Credentials, Dispatch, MetadataBlock, Peer, Status, TableListener, append_status,
 };
 use crate::util::OutOfMemory;
 use crate::wire::append_control;
-use crate::wire::{CallId, Code, Disposition, FRAME_BYTES_FLOOR, Kind, TablePayload};
+use crate::wire::{CallId, Code, Disposition, FRAME_BYTES_FLOOR, Kind, MethodId, TablePayload};
 
 /// A server's handle to one of its connections.
 #[derive(Clone, Debug)]
@@ -49,6 +50,12 @@ pub(crate) struct ServerShared {
     pub(crate) held_bytes: AtomicUsize,
     /// Whether `state.keepalive` listens, to be read without the lock.
     pub(crate) is_watching: AtomicBool,
+    /// The call that the reader polls just now; 0 if none.
+    pub(crate) serving: AtomicU32,
+    /// Payloads that did not decode, found after their read batch, and not judged yet.
+    pub(crate) bad_payloads: AtomicU32,
+    /// Whether `state.answers` may hold something, to be read without the lock.
+    pub(crate) has_answers: AtomicBool,
 }
 
 pub(crate) struct ServerState {
@@ -57,6 +64,8 @@ pub(crate) struct ServerState {
     /// The table the client was told last.
     pub(crate) announced: Option<Arc<TablePayload>>,
     pub(crate) keepalive: Keepalive,
+    /// What travels beside the answers of calls that have none yet.
+    pub(crate) answers: BTreeMap<CallId, MetadataBlock>,
     /// Why the stream failed, where more is known than that it did.
     pub(crate) failure: Option<Error>,
     pub(crate) is_ended: bool,
@@ -117,6 +126,7 @@ impl ServerShared {
             pending: PendingCalls::new(),
             announced: None,
             keepalive: Keepalive::new(settings.keepalive),
+            answers: BTreeMap::new(),
             failure: None,
             is_ended: false,
             charged: 0,
@@ -138,6 +148,9 @@ impl ServerShared {
             keepalive: settings.keepalive,
             held_bytes: AtomicUsize::new(0),
             is_watching: AtomicBool::new(false),
+            serving: AtomicU32::new(0),
+            bad_payloads: AtomicU32::new(0),
+            has_answers: AtomicBool::new(false),
         }
     }
 
@@ -265,6 +278,7 @@ impl ServerShared {
         let mut state = self.lock();
         let before = state.pending.len();
         let waker = state.pending.remove(id);
+        let unsent = state.answers.remove(&id);
         let left = state.pending.len();
         self.totals.remove_calls(before - left);
         self.pending_count.store(left, Ordering::Release);
@@ -279,7 +293,7 @@ impl ServerShared {
         }
         self.recharge(&mut state);
         drop(state);
-        drop(waker);
+        drop((waker, unsent));
         self.flush(flush);
         if left == 0 && self.is_draining.load(Ordering::Acquire) {
             self.reader.wake();
@@ -423,6 +437,22 @@ impl CallScope for ServerShared {
         let unnamed = || Peer { address: address.clone(), credentials, ..Peer::default() };
         self.peer.get_or_init(unnamed)
     }
+
+    fn method_name(&self, method: MethodId) -> Option<Arc<str>> {
+        self.dispatch.routes().method(method).map(|method| Arc::clone(&method.name))
+    }
+
+    fn add_metadata(&self, call: CallId, name: &str, value: &[u8]) -> Result<(), Status> {
+        self.add_answer_metadata(call, name, value)
+    }
+
+    fn take_metadata(&self, call: CallId) -> Option<MetadataBlock> {
+        // Set by the very handler that has ended, so that its own is always seen.
+        if !self.has_answers.load(Ordering::Acquire) {
+            return None;
+        }
+        self.take_answer_metadata(call)
+    }
 }
 
 impl Drop for ServerShared {
@@ -437,7 +467,7 @@ impl Drop for ServerShared {
 /// Appends the answer to a call whose own answer does not fit into memory (CA-13).
 pub(crate) fn append_no_memory(out: &mut Vec<u8>, call: CallId, error: OutOfMemory) {
     let status = Status::new(Code::INTERNAL, format!("the answer is lost: {error}"));
-    append_status(out, call, &status, Disposition::Processed);
+    append_status(out, call, (&status, None), Disposition::Processed);
 }
 
 /// The bytes of a keepalive's PING.

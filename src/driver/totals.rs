@@ -28,6 +28,7 @@ pub struct ServerTotals {
     refusals: [AtomicU64; CODES],
     panics: AtomicU64,
     panic_lines: Mutex<LogLimit>,
+    hang_lines: Mutex<LogLimit>,
     pub(crate) turns: Turns,
     stalls: AtomicU64,
     executor_stall_ms: AtomicU64,
@@ -74,6 +75,7 @@ impl ServerTotals {
             refusals: std::array::from_fn(|_| AtomicU64::new(0)),
             panics: AtomicU64::new(0),
             panic_lines: Mutex::default(),
+            hang_lines: Mutex::default(),
             turns: Turns::new(),
             stalls: AtomicU64::new(0),
             executor_stall_ms: AtomicU64::new(0),
@@ -165,6 +167,12 @@ impl ServerTotals {
     pub(crate) fn admit_panic_line(&self, now: Instant) -> Option<u64> {
         self.panics.fetch_add(1, Ordering::Relaxed);
         self.panic_lines.lock().unwrap_or_else(PoisonError::into_inner).admit(now)
+    }
+
+    /// An interceptor had a call until its deadline. Whether that may be said in the log now, as
+    /// [`ServerTotals::admit_panic_line`] says it.
+    pub(crate) fn admit_hang_line(&self, now: Instant) -> Option<u64> {
+        self.hang_lines.lock().unwrap_or_else(PoisonError::into_inner).admit(now)
     }
 
     /// A connection ended.

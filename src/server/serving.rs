@@ -7,8 +7,8 @@ use crate::error::{Error, ErrorKind};
 use crate::proto::ServerLimits;
 use crate::server::connections::Connections;
 use crate::server::{BoundServer, ServerConfig};
-use crate::service::{Codec, Cx, Dispatch, Forward, Method, RawRequest, RawResponse, Router};
-use crate::service::{Service, Status};
+use crate::service::{Codec, Cx, Dispatch, Forward, Interceptors, Method, RawRequest, RawResponse};
+use crate::service::{Router, ServerInterceptor, Service, Status};
 use crate::transport::{Accept, Stream};
 use crate::wire::VersionRange;
 
@@ -31,6 +31,7 @@ use crate::wire::VersionRange;
 pub struct Server {
     pub(crate) router: Router,
     config: ServerConfig,
+    interceptors: Interceptors<dyn ServerInterceptor>,
     runtime: Option<Runtime>,
     #[cfg(feature = "macros")]
     builtin: crate::server::builtin::BuiltIn,
@@ -119,6 +120,14 @@ impl Server {
     #[must_use]
     pub fn codec(mut self, codec: Codec) -> Self {
         self.router = self.router.codec(codec);
+        self
+    }
+
+    /// Adds hooks around every call, inside of those that were added before.
+    #[must_use]
+    pub fn interceptor(mut self, interceptor: impl ServerInterceptor) -> Self {
+        let name = interceptor.name().to_owned();
+        self.interceptors.push(&name, Arc::new(interceptor));
         self
     }
 
@@ -247,6 +256,7 @@ impl Server {
             idle_timeout: config.idle_timeout,
             connection_age: config.connection_age,
             in_flight_bytes_max: config.in_flight_bytes_max,
+            interceptors: self.interceptors,
             totals,
         };
         let runtime = self.runtime.unwrap_or_else(Runtime::tokio);

@@ -68,6 +68,7 @@ impl Tally {
             Outcome::Ok => self.ok += 1,
             Outcome::App => self.app_errors += 1,
             Outcome::Failed => self.failed += 1,
+            Outcome::Refused(_) => {}
         }
     }
 }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::service::Status;
-use crate::wire::request_keys;
-use crate::wire::{CallId, Code, EXT_BYTES_MAX, METADATA_ENTRIES_MAX, MethodId, Tlvs, push_tlv};
+use crate::service::{Extensions, Metadata, MetadataBlock, Status};
+use crate::wire::{CallId, MethodId};
 
 /// The call at hand: its deadline, its caller, its version, whether it was taken back.
 #[derive(Clone, Debug)]
@@ -20,6 +19,9 @@ pub struct Cx {
     pub(crate) fingerprint: u32,
     pub(crate) deadline: Instant,
     pub(crate) metadata: Metadata,
+    pub(crate) extensions: Extensions,
+    /// Known from the start only where interceptors ask for it.
+    pub(crate) name: Option<Arc<str>>,
     pub(crate) connection: Arc<dyn CallScope>,
 }
 
@@ -29,6 +31,12 @@ pub(crate) trait CallScope: Send + Sync {
     fn is_cancelled(&self, call: CallId) -> bool;
     fn now(&self) -> Instant;
     fn peer(&self) -> &Peer;
+    /// The method's name, as long as it is installed.
+    fn method_name(&self, method: MethodId) -> Option<Arc<str>>;
+    /// Adds a pair to the answer of a call that has none yet.
+    fn add_metadata(&self, call: CallId, name: &str, value: &[u8]) -> Result<(), Status>;
+    /// What was added to a call's answer, which begins now.
+    fn take_metadata(&self, call: CallId) -> Option<MetadataBlock>;
 }
 
 /// Who is at the other end of a connection.
@@ -62,13 +70,6 @@ impl Credentials {
     pub const fn new(uid: u32, gid: u32, pid: Option<u32>) -> Self {
         Self { uid, gid, pid }
     }
-}
-
-/// Name and value pairs that travel beside a request.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Metadata {
-    /// The TLV block as it came, checked.
-    ext: Vec<u8>,
 }
 
 impl Cx {
@@ -115,81 +116,43 @@ impl Cx {
         self.connection.peer()
     }
 
+    /// `"service/method"`; empty for a method that was retired meanwhile, on a server without
+    /// interceptors.
+    #[must_use]
+    pub fn method_name(&self) -> Arc<str> {
+        let known = self.name.clone().or_else(|| self.connection.method_name(self.method));
+        known.unwrap_or_default()
+    }
+
     /// What came beside the request.
     #[must_use]
     pub const fn metadata(&self) -> &Metadata {
         &self.metadata
     }
-}
 
-impl Metadata {
-    pub(crate) fn from_ext(ext: &[u8]) -> Self {
-        Self { ext: ext.to_vec() }
+    /// What interceptors have found out about the call.
+    #[must_use]
+    pub const fn extensions(&self) -> &Extensions {
+        &self.extensions
     }
 
-    /// Adds a name and a value. Names are 1 to 64 bytes of `[a-z0-9_.-]`; there are at most 64
-    /// pairs and 8 KiB of them (CA-10).
+    /// For interceptors: what they put here their successors and the handler see.
+    pub const fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+
+    /// Adds a name and a value that travel beside the answer, whatever it is; beside an error they
+    /// have the room that its own text leaves.
     ///
     /// # Errors
-    /// [`Code::BAD_METADATA`] for another name, [`Code::TOO_LARGE`] for too much.
-    pub fn try_push(&mut self, name: &str, value: &[u8]) -> Result<(), Status> {
-        push_metadata(&mut self.ext, name, value)
-    }
-
-    /// Appends the pairs as TLVs; says how many bytes they are.
-    pub(crate) fn push_to(&self, out: &mut Vec<u8>) -> usize {
-        let start = out.len();
-        for tlv in Tlvs::new(&self.ext).filter(|tlv| tlv.key == request_keys::METADATA) {
-            push_tlv(out, tlv.key, tlv.value);
-        }
-        out.len() - start
-    }
-
-    /// The pairs, in the order they were sent.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        Tlvs::new(&self.ext).filter(|tlv| tlv.key == request_keys::METADATA).filter_map(|tlv| {
-            let (len, rest) = tlv.value.split_first()?;
-            let (name, value) = rest.split_at_checked(usize::from(*len))?;
-            Some((std::str::from_utf8(name).ok()?, value))
-        })
-    }
-
-    /// The first value with this name.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find_map(|(found, value)| (found == name).then_some(value))
+    /// BAD_METADATA for a name that is not 1 to 64 bytes of `[a-z0-9_.-]`, TOO_LARGE for more than
+    /// 64 pairs or 8 KiB of them, FAILED_PRECONDITION when the call has been answered.
+    pub fn add_response_metadata(&self, name: &str, value: &[u8]) -> Result<(), Status> {
+        self.connection.add_metadata(self.call, name, value)
     }
 }
 
-/// Appends one pair to a block of metadata TLVs.
-///
-/// # Errors
-/// See [`Metadata::try_push`]; the block is as before.
-pub(crate) fn push_metadata(ext: &mut Vec<u8>, name: &str, value: &[u8]) -> Result<(), Status> {
-    let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-');
-    let name_len = u8::try_from(name.len()).unwrap_or(u8::MAX);
-    if !(1..=NAME_BYTES_MAX).contains(&name_len) || !name.bytes().all(allowed) {
-        let text = format!("metadata name {name:?} is not 1 to 64 bytes of [a-z0-9_.-]");
-        return Err(Status::refused(Code::BAD_METADATA, text));
-    }
-    let count = Tlvs::new(ext).count();
-    let bytes = ext.len() + 5 + name.len() + value.len();
-    if bytes > EXT_BYTES_MAX || count >= METADATA_ENTRIES_MAX {
-        let text = "more than 64 metadata entries or 8192 bytes of them";
-        let status = Status::refused(Code::TOO_LARGE, text);
-        return Err(status.with_excess(bytes as u64, EXT_BYTES_MAX as u64));
-    }
-    let mut entry = vec![name_len];
-    entry.extend_from_slice(name.as_bytes());
-    entry.extend_from_slice(value);
-    push_tlv(ext, request_keys::METADATA, &entry);
-    Ok(())
-}
-
-/// Of a metadata name (CA-10).
-const NAME_BYTES_MAX: u8 = 64;
-
-impl std::fmt::Debug for dyn CallScope {
+impl std::fmt::Debug for dyn CallScope + '_ {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "CallScope({})", self.peer().address)
     }

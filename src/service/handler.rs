@@ -13,9 +13,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::service::RawResponse;
-use crate::service::Status;
-use crate::service::{CallError, Codec, Cx, DecodeError, DecodeLimits, EncodeError, Payload};
+use crate::service::{CallError, CallScope, Codec, Cx, DecodeError, DecodeLimits, EncodeError};
+use crate::service::{End, MetadataBlock, Payload, RawResponse, Status};
 use crate::util::try_grow;
 use crate::wire::{BODY_CRC_BYTES, CallId, Code, Disposition, FrameStart};
 use crate::wire::{begin_response, finish_frame, seal_frame};
@@ -51,6 +50,14 @@ pub(crate) trait Respond: Send {
         cx: &mut Context<'_>,
         reply: &mut Reply<'_>,
     ) -> Poll<Outcome>;
+
+    /// The interceptor that has the call, as long as its handler was not started.
+    fn holder(&self) -> Option<&str> {
+        None
+    }
+
+    /// The call ends before it is done: it is not polled any more.
+    fn handle_end(self: Pin<&mut Self>, _end: End) {}
 }
 
 /// How a started call ended, for the counters.
@@ -59,6 +66,8 @@ pub(crate) enum Outcome {
     Ok,
     App,
     Failed,
+    /// Its handler was not started (CA-13).
+    Refused(Code),
 }
 
 /// Where the answer of one call goes.
@@ -68,6 +77,8 @@ pub(crate) struct Reply<'a> {
     pub(crate) call: CallId,
     /// The client's limit.
     pub(crate) frame_bytes_max: u32,
+    /// Has what travels beside the answer.
+    pub(crate) scope: &'a dyn CallScope,
 }
 
 impl Reply<'_> {
@@ -76,9 +87,11 @@ impl Reply<'_> {
         &mut self,
         code: Code,
         codec: u8,
+        metadata: Option<&MetadataBlock>,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Result<(), Status> {
         let start = begin_response(self.out, code, Disposition::Processed, codec);
+        let ext_len = metadata.map_or(0, |metadata| metadata.push_ext(0, self.out));
         let encoded = encode(self.out).map_err(|error| error.to_string()).and_then(|()| {
             // Without this room the end of a large frame would ask for twice as much.
             try_grow(self.out, BODY_CRC_BYTES).map_err(|error| error.to_string())
@@ -88,7 +101,7 @@ impl Reply<'_> {
             let message = format!("the answer does not encode: {error}");
             return Err(Status::new(Code::INTERNAL, message));
         }
-        self.finish(start, 0)
+        self.finish(start, ext_len)
     }
 
     /// Answers with a payload as it is; the request was in `codec`.
@@ -104,7 +117,14 @@ impl Reply<'_> {
         let (code, outcome) =
             if response.is_app_error { (Code::APP, Outcome::App) } else { (Code::OK, Outcome::Ok) };
         let start = begin_response(self.out, code, Disposition::Processed, codec);
-        let ext_len = response.metadata.push_to(self.out);
+        let ext_len = match self.scope.take_metadata(self.call) {
+            None => response.metadata.push_to(self.out),
+            Some(added) => {
+                let mut metadata = MetadataBlock::of(&response.metadata);
+                metadata.extend(&added);
+                metadata.push_ext(0, self.out)
+            }
+        };
         if let Err(error) = try_grow(self.out, response.payload.len() + BODY_CRC_BYTES) {
             self.out.truncate(start.index());
             return Err(Status::new(Code::INTERNAL, format!("the answer: {error}")));
@@ -116,7 +136,8 @@ impl Reply<'_> {
 
     /// Answers that a handler failed. Whatever the status says: it was started (CA-13).
     pub(crate) fn failed(&mut self, status: &Status) -> Outcome {
-        append_status(self.out, self.call, status, Disposition::Processed);
+        let metadata = self.scope.take_metadata(self.call);
+        append_status(self.out, self.call, (status, metadata.as_ref()), Disposition::Processed);
         Outcome::Failed
     }
 
@@ -133,7 +154,8 @@ impl Reply<'_> {
 
     /// Answers with a status as it is stamped.
     pub(crate) fn status(&mut self, status: &Status) {
-        append_status(self.out, self.call, status, status.disposition());
+        let metadata = self.scope.take_metadata(self.call);
+        append_status(self.out, self.call, (status, metadata.as_ref()), status.disposition());
     }
 
     fn result<R: Payload, E>(
@@ -142,18 +164,24 @@ impl Reply<'_> {
         result: Result<R, CallError<E>>,
         encode_app: EncodeApp<E>,
     ) -> Outcome {
+        let metadata = self.scope.take_metadata(self.call);
+        let metadata = metadata.as_ref();
         let written = match result {
             Ok(response) => {
                 let encode = |out: &mut Vec<u8>| response.encode_payload(codec, out);
-                self.payload(Code::OK, codec.id(), encode).map(|()| Outcome::Ok)
+                self.payload(Code::OK, codec.id(), metadata, encode).map(|()| Outcome::Ok)
             }
             Err(CallError::App(error)) => {
                 let encode = |out: &mut Vec<u8>| encode_app.0(&error, codec, out);
-                self.payload(Code::APP, codec.id(), encode).map(|()| Outcome::App)
+                self.payload(Code::APP, codec.id(), metadata, encode).map(|()| Outcome::App)
             }
             Err(CallError::Rpc(status)) => Err(status.passed_on()),
         };
-        written.unwrap_or_else(|status| self.failed(&status))
+        written.unwrap_or_else(|status| {
+            // Whatever it says: a handler was started (CA-13).
+            append_status(self.out, self.call, (&status, metadata), Disposition::Processed);
+            Outcome::Failed
+        })
     }
 }
 
@@ -161,14 +189,15 @@ impl Reply<'_> {
 pub(crate) fn append_status(
     out: &mut Vec<u8>,
     call: CallId,
-    status: &Status,
+    (status, metadata): (&Status, Option<&MetadataBlock>),
     disposition: Disposition,
 ) {
     // A local code came from a call the handler made itself; the wire has none of them (ST-2).
     let code = if status.code().is_local() { Code::UNAVAILABLE } else { status.code() };
     let code = if matches!(code, Code::OK | Code::APP) { Code::INTERNAL } else { code };
     let start = begin_response(out, code, disposition, 0);
-    let ext_len = status.push_ext(out);
+    let mut ext_len = status.push_ext(out);
+    ext_len += metadata.map_or(0, |metadata| metadata.push_ext(ext_len, out));
     finish_frame(out, start, ext_len, u32::MAX).expect("a status is bounded to a few KiB");
     seal_frame(&mut out[start.index()..], call);
 }

@@ -89,7 +89,8 @@ impl ServerAnswer {
 
     fn status(cx: &Cx, status: &Status) -> Self {
         let mut frame = Vec::new();
-        let mut reply = Reply { out: &mut frame, call: cx.call, frame_bytes_max: u32::MAX };
+        let (call, scope) = (cx.call, &*cx.connection);
+        let mut reply = Reply { out: &mut frame, call, frame_bytes_max: u32::MAX, scope };
         reply.status(status);
         Self { frame, outcome: Outcome::Failed }
     }
@@ -144,7 +145,8 @@ impl Future for HandlerFuture {
         let Some(running) = &mut this.running else { return Poll::Pending };
         let Running { call, cx: served, progress } = running;
         let mut frame = Vec::new();
-        let mut reply = Reply { out: &mut frame, call: served.call, frame_bytes_max: u32::MAX };
+        let (id, scope) = (served.call, &*served.connection);
+        let mut reply = Reply { out: &mut frame, call: id, frame_bytes_max: u32::MAX, scope };
         // A layer may poll it from a task of its own, which inherits nothing.
         let scope = Scope { deadline: served.deadline, is_retry: served.attempt > 0 };
         let polled = with_scope(scope, || call.as_mut().poll_respond(cx, &mut reply));

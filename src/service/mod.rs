@@ -10,12 +10,16 @@ mod contract;
 mod counters;
 mod cx;
 mod dispatch;
+mod extensions;
 mod handler;
+mod hook;
+mod interceptor;
 #[cfg(feature = "json")]
 mod json;
 #[cfg(feature = "tower")]
 mod layers;
 mod limits;
+mod metadata;
 mod method;
 mod payload;
 #[cfg(feature = "postcard")]
@@ -30,6 +34,7 @@ mod schema;
 mod schema_impls;
 mod status;
 mod stub;
+mod trace;
 
 pub use calls::{CallStats, call_stats};
 pub use codec::{Codec, CodecIdError, CustomCodec, DecodeError, EncodeError};
@@ -37,13 +42,17 @@ pub use compat::{Converts, convert_result, downgrade_request, upgrade_request};
 pub use contract::{Change, Comparison, Contract, ContractRow, Difference, LockError, Pledge};
 pub use contract::{SchemaTextError, SchemaTree, Variant, VariantContent};
 pub use counters::MethodStats;
-pub use cx::{Credentials, Cx, Metadata, Peer};
+pub use cx::{Credentials, Cx, Peer};
 pub use dispatch::{Dispatch, RouteError};
 /// What a [`CustomCodec`] is written with.
 pub use erased_serde;
+pub use extensions::Extensions;
+pub use hook::{End, Ended, Hook, Interceptors};
+pub use interceptor::{AttemptInterceptor, ClientCx, ClientInterceptor, ServerInterceptor};
 #[cfg(feature = "tower")]
 pub use layers::{HandlerFuture, Handlers, ServerAnswer, ServerRequest};
 pub use limits::DecodeLimits;
+pub use metadata::Metadata;
 pub use method::{Method, Refusal, Run, Service};
 pub use payload::{Forms, Payload, Raw};
 /// What the messages of a [`Proto`] are made with.
@@ -58,17 +67,22 @@ pub use schema::{Fingerprint, Schema, SchemaFields, SchemaVariants, SchemaWriter
 pub use schema::{method_text, schema_text};
 pub use status::{CallError, Fault, Status};
 pub use stub::Stub;
+pub use trace::TraceContext;
 
 pub(crate) use calls::CallEnd;
 pub(crate) use codec::CodecIds;
 pub(crate) use counters::{MethodCounters, Tally};
-pub(crate) use cx::{CallScope, push_metadata};
+pub(crate) use cx::CallScope;
 pub(crate) use dispatch::TableListener;
 #[cfg(feature = "macros")]
 pub(crate) use dispatch::WeakDispatch;
+pub(crate) use extensions::{served, with_served};
 pub(crate) use handler::{Handler, Incoming, Outcome, Reply, Respond, append_status};
+pub(crate) use hook::{Hooks, Running};
+pub(crate) use interceptor::{Attempt, begin_attempt, begin_call};
 #[cfg(feature = "tower")]
 pub(crate) use layers::stack_of;
+pub(crate) use metadata::MetadataBlock;
 #[cfg(feature = "macros")]
 pub(crate) use routes::RoutedMethod;
 pub(crate) use routes::{Entry, Lookup, Routes};

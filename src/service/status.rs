@@ -206,6 +206,12 @@ impl Status {
         self
     }
 
+    /// The same with another text.
+    pub(crate) fn with_message(mut self, message: String) -> Self {
+        self.0.message = message;
+        self
+    }
+
     /// The same with another disposition.
     pub(crate) fn with_disposition(mut self, disposition: Disposition) -> Self {
         self.0.disposition = disposition;

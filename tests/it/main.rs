@@ -13,6 +13,7 @@ mod bad_input;
 mod builtin;
 mod cancel;
 mod cancel_safety;
+mod client_interceptors;
 #[cfg(all(feature = "json", feature = "postcard", feature = "protobuf"))]
 mod codecs;
 mod conversation;
@@ -25,6 +26,7 @@ mod found;
 mod fuzz_corpus;
 mod handshake;
 mod herd;
+mod interceptors;
 mod ledgered;
 mod limits;
 mod listener;
@@ -60,6 +62,7 @@ mod support;
 mod tiers;
 #[cfg(feature = "tower")]
 mod tower;
+mod trace_spans;
 mod transport;
 mod two_connections;
 mod unary;
