@@ -1,5 +1,6 @@
 //! `switchback list`: services, methods, versions, and what may be called now.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -9,23 +10,24 @@ use crate::args::ServerArgs;
 use crate::failure::Failure;
 use crate::method::numbers;
 use crate::output::{Answer, Screen, clean};
-use crate::remote::{Catalog, KnownMethod, Remote};
+use crate::remote::{Catalog, KnownMethod, KnownVersion, Remote};
 
 /// Asks the server, and shows it.
 pub(crate) async fn run(args: &ServerArgs, screen: &Screen) -> Result<Answer, Failure> {
     let remote = Remote::connect(args).await?;
     let mut catalog = remote.catalog().await?;
     catalog.methods.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+    let counted = remote.counted().await?;
     let json = Answer::json(&Document {
         address: &remote.address,
         build: &remote.build,
         reflection: catalog.is_reflected,
-        methods: catalog.methods.iter().map(Method::from).collect(),
+        methods: catalog.methods.iter().map(|method| Method::of(method, &counted)).collect(),
     })?;
-    Ok(Answer::good(text(&remote, &catalog, screen), json))
+    Ok(Answer::good(text(&remote, &catalog, &counted, screen), json))
 }
 
-fn text(remote: &Remote, catalog: &Catalog, screen: &Screen) -> String {
+fn text(remote: &Remote, catalog: &Catalog, counted: &Counted, screen: &Screen) -> String {
     let mut text = screen.strong(&clean(&remote.address));
     if !remote.build.is_empty() {
         text.push_str(&format!(" ({})", clean(&remote.build)));
@@ -49,8 +51,8 @@ fn text(remote: &Remote, catalog: &Catalog, screen: &Screen) -> String {
             let _written = writeln!(text, "\n{}", screen.strong(&title));
             service = Some(of);
         }
-        let _written = write!(text, "  {:<width$}  {}", short(method), notes(method));
-        text.push_str("\n");
+        let _written = write!(text, "  {:<width$}  {}", short(method), notes(method, counted));
+        text.push('\n');
     }
     text
 }
@@ -61,7 +63,7 @@ fn short(method: &KnownMethod) -> String {
     short.map_or_else(|| method.id.to_string(), |(_, method)| clean(method))
 }
 
-fn notes(method: &KnownMethod) -> String {
+fn notes(method: &KnownMethod, counted: &Counted) -> String {
     let mut notes = numbers(method.versions.iter());
     if method.versions.iter().any(|version| !version.is_callable) {
         let closed = numbers(method.versions.iter().filter(|version| !version.is_callable));
@@ -70,8 +72,24 @@ fn notes(method: &KnownMethod) -> String {
     if method.versions.iter().all(|version| version.idempotent == Some(true)) {
         notes.push_str("; idempotent");
     }
+    let calls = |version: &KnownVersion| {
+        calls(method, *version, counted).map(|calls| format!("{calls} of {}", version.version))
+    };
+    let calls: Vec<String> = method.versions.iter().filter_map(calls).collect();
+    if !calls.is_empty() {
+        let _written = write!(notes, "; calls: {}", calls.join(", "));
+    }
     notes
 }
+
+/// Since the server started; `None`: not known.
+fn calls(method: &KnownMethod, version: KnownVersion, counted: &Counted) -> Option<u64> {
+    let name = method.name.as_ref()?;
+    counted.get(&(name.clone(), version.version)).copied()
+}
+
+/// Calls by method and version.
+type Counted = BTreeMap<(String, u16), u64>;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -81,9 +99,8 @@ struct Document<'a> {
     methods: Vec<Method<'a>>,
 }
 
-/// A method in documents.
 #[derive(Serialize)]
-pub(crate) struct Method<'a> {
+struct Method<'a> {
     /// `null`: not known.
     name: Option<&'a str>,
     id: String,
@@ -100,11 +117,14 @@ struct Version {
     fingerprint: Option<String>,
     /// `null`: not known.
     idempotent: Option<bool>,
+    /// Since the server started; `null`: not known.
+    calls: Option<u64>,
 }
 
-impl<'a> From<&'a KnownMethod> for Method<'a> {
-    fn from(method: &'a KnownMethod) -> Self {
-        let version = |version: &crate::remote::KnownVersion| Version {
+impl<'a> Method<'a> {
+    fn of(method: &'a KnownMethod, counted: &Counted) -> Self {
+        let version = |version: &KnownVersion| Version {
+            calls: calls(method, *version, counted),
             version: version.version,
             callable: version.is_callable,
             fingerprint: (version.fingerprint != 0)

@@ -4,8 +4,10 @@
 //! language may have JSON alone. A server without reflection still says on every connection which
 //! numbers and versions it serves.
 
+use std::collections::BTreeMap;
+
 use switchback::builtin::{DescribedMethod, ListedMethod, NotDescribed};
-use switchback::client::ReflectionClient;
+use switchback::client::{CountersClient, ReflectionClient};
 use switchback::policy::RetryPolicy;
 use switchback::wire::{MethodId, MethodRow};
 use switchback::{CallError, Channel, ClientConfig, Code, Codec};
@@ -121,6 +123,24 @@ impl Remote {
                 Err(Failure::server(&what).do_this(Some("it was a moment ago: try again")))
             }
             Err(error) => Err(Failure::built_in("switchback.Reflection/describe", &error)),
+        }
+    }
+
+    /// How often each (method, version) was started; nothing if the server does not tell.
+    pub(crate) async fn counted(&self) -> Result<BTreeMap<(String, u16), u64>, Failure> {
+        let read = match CountersClient::new(self.channel.clone()).read().await {
+            Err(error) if is_codec(&error) => CountersClient::new(self.json.clone()).read().await,
+            read => read,
+        };
+        match read {
+            Ok(page) => {
+                let rows = page.methods.into_iter();
+                Ok(rows.map(|row| ((row.name, row.version), row.started)).collect())
+            }
+            Err(CallError::Rpc(status)) if status.code() == Code::UNKNOWN_METHOD => {
+                Ok(BTreeMap::new())
+            }
+            Err(error) => Err(Failure::built_in("switchback.Counters/read", &error)),
         }
     }
 
