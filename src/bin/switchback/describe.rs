@@ -88,7 +88,7 @@ fn types_text(types: &[SchemaTree; 3], screen: &Screen) -> String {
     for (part, tree) in ["request", "response", "error"].iter().zip(types) {
         let tree = match *tree == never {
             true => "none of its own".to_owned(),
-            false => show(tree, INDENT, screen.columns.saturating_sub(LABEL)),
+            false => show(tree, screen.columns.saturating_sub(LABEL)),
         };
         let lines = tree.replace('\n', &format!("\n{}", " ".repeat(LABEL)));
         let _written = writeln!(text, "  {part:<9} {lines}");
@@ -148,7 +148,5 @@ impl<'a> Version<'a> {
     }
 }
 
-/// Types are shown from here.
-const INDENT: usize = 0;
 /// Of `  response  `.
 const LABEL: usize = 12;

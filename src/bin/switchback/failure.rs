@@ -67,6 +67,11 @@ impl Failure {
         Self { fault: Some("the server's"), ..failure }
     }
 
+    /// The server does not have what was asked for.
+    pub(crate) fn unknown(message: &str) -> Self {
+        Self { fault: Some("the request's"), ..Self::server(message) }
+    }
+
     /// Something in this program or on this machine.
     pub(crate) fn here(message: &str) -> Self {
         let failure = Self::new(Exit::Usage, "local", message.to_owned());

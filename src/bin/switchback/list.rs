@@ -72,12 +72,16 @@ fn notes(method: &KnownMethod, counted: &Counted) -> String {
     if method.versions.iter().all(|version| version.idempotent == Some(true)) {
         notes.push_str("; idempotent");
     }
-    let calls = |version: &KnownVersion| {
-        calls(method, *version, counted).map(|calls| format!("{calls} of {}", version.version))
-    };
-    let calls: Vec<String> = method.versions.iter().filter_map(calls).collect();
-    if !calls.is_empty() {
-        let _written = write!(notes, "; calls: {}", calls.join(", "));
+    let calls = method.versions.iter().filter_map(|version| {
+        calls(method, *version, counted).map(|calls| (version.version, calls))
+    });
+    match calls.collect::<Vec<_>>().as_slice() {
+        [] => {}
+        [(_, calls)] => notes.push_str(&format!("; calls: {calls}")),
+        many => {
+            let many: Vec<String> = many.iter().map(|(v, calls)| format!("v{v} {calls}")).collect();
+            notes.push_str(&format!("; calls: {}", many.join(", ")));
+        }
     }
     notes
 }

@@ -77,7 +77,7 @@ pub(crate) fn known<'a>(
             switchback::wire::MethodId::of(name)
         )
     };
-    Err(Failure::server(&clean(&message)).do_this(Some(&clean(&hint))))
+    Err(Failure::unknown(&clean(&message)).do_this(Some(&clean(&hint))))
 }
 
 /// The types of one version, if the server knows them.
@@ -93,7 +93,7 @@ pub(crate) async fn types(
 
 fn no_such_version(name: &str, wish: u16, method: &KnownMethod) -> Failure {
     let versions = numbers(method.versions.iter());
-    Failure::server(&format!("the server has no version {wish} of {name}"))
+    Failure::unknown(&format!("the server has no version {wish} of {name}"))
         .do_this(Some(&format!("it has {versions}")))
 }
 

@@ -123,7 +123,8 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os().any(|argument| argument == "--json");
     if error.use_stderr() && wants_json {
         let message = error.to_string();
-        let message = message.strip_prefix("error: ").unwrap_or(&message).trim_end();
+        let message = message.split("\n\n").next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(message);
         return Screen::new(true).failure(&Failure::usage(message));
     }
     // It knows itself where it goes and whether to paint; whoever reads may be gone.
@@ -196,7 +197,11 @@ fn is_escaped_quote(before: &str) -> bool {
 }
 
 fn document(failure: &Failure) -> String {
-    let document = serde_json::to_string_pretty(&serde_json::json!({ "error": failure }));
+    #[derive(Serialize)]
+    struct Document<'a> {
+        error: &'a Failure,
+    }
+    let document = serde_json::to_string_pretty(&Document { error: failure });
     // Strings and numbers have a form as JSON.
     document.unwrap_or_else(|_| "{\"error\":{}}".to_owned()) + "\n"
 }

@@ -10,13 +10,18 @@ use switchback::service::{SchemaTree, Variant, VariantContent};
 
 use crate::output::clean;
 
-/// The type on lines of at most `columns`, the first of which begins after `indent`.
-pub(crate) fn show(tree: &SchemaTree, indent: usize, columns: usize) -> String {
+/// The type on lines of at most `columns`.
+pub(crate) fn show(tree: &SchemaTree, columns: usize) -> String {
+    show_at(tree, 0, 0, columns)
+}
+
+/// The type, its first line in column `start`, those below indented by `indent`.
+fn show_at(tree: &SchemaTree, start: usize, indent: usize, columns: usize) -> String {
     let line = line(tree);
-    if indent + line.chars().count() <= columns {
+    if start + line.chars().count() <= columns {
         return line;
     }
-    let inner = |tree: &SchemaTree| show(tree, indent, columns);
+    let inner = |tree: &SchemaTree| show_at(tree, start, indent, columns);
     match tree {
         SchemaTree::Array(element, len) => format!("[{}; {len}]", inner(element)),
         SchemaTree::Enum(variants) => {
@@ -45,7 +50,8 @@ fn broken_variant(variant: &Variant, indent: usize, columns: usize) -> String {
             format!("{} {}", clean(name), broken_fields(fields, indent, columns))
         }
         VariantContent::Tuple(elements) if elements.len() == 1 => {
-            format!("{}({})", clean(name), show(&elements[0], indent, columns))
+            let start = indent + name.chars().count() + 1;
+            format!("{}({})", clean(name), show_at(&elements[0], start, indent, columns))
         }
         VariantContent::Tuple(elements) => {
             format!("{}{}", clean(name), broken_elements(elements, indent, columns))
@@ -58,9 +64,7 @@ fn broken_fields(fields: &[(String, SchemaTree)], indent: usize, columns: usize)
     let below = indent + INDENT;
     let field = |(name, tree): &(String, SchemaTree)| {
         let name = clean(name);
-        // A type that is broken goes on at its field's indent.
-        let fits = below + name.len() + 3 + line(tree).chars().count() <= columns;
-        let tree = if fits { line(tree) } else { show(tree, below, below) };
+        let tree = show_at(tree, below + name.chars().count() + 2, below, columns);
         format!("{}{name}: {tree}", newline(below))
     };
     format!("{{{}{}}}", fields.iter().map(field).collect::<String>(), newline(indent))
@@ -68,7 +72,8 @@ fn broken_fields(fields: &[(String, SchemaTree)], indent: usize, columns: usize)
 
 fn broken_elements(elements: &[SchemaTree], indent: usize, columns: usize) -> String {
     let below = indent + INDENT;
-    let element = |tree: &SchemaTree| format!("{}{},", newline(below), show(tree, below, columns));
+    let element =
+        |tree: &SchemaTree| format!("{}{},", newline(below), show_at(tree, below, below, columns));
     format!("({}{})", elements.iter().map(element).collect::<String>(), newline(indent))
 }
 
