@@ -127,7 +127,7 @@ pub(crate) fn refused(address: &str, what: &str, status: &Status) -> Failure {
     let codecs: Vec<String> = status.codecs().iter().map(|id| codec_name(*id)).collect();
     let codecs =
         if codecs.is_empty() { "none that it names".to_owned() } else { codecs.join(", ") };
-    let message = format!("{} has no JSON codec, it has {codecs}", clean(address));
+    let message = format!("{} has no JSON codec for {what}, it has {codecs}", clean(address));
     let hint = "build the server with the feature json of switchback, or add Codec::JSON to it";
     Failure { message, ..Failure::call(what, status) }.do_this(Some(hint))
 }
