@@ -7,7 +7,8 @@ use crate::program::{Ran, program, ran};
 use crate::served::bank;
 
 const TRANSFER: &str = "bank.Ledger/transfer";
-const GOOD: &str = r#"{"lines":[{"to":"ann","cents":18446744073709551615}],"note":null,"mode":{"Later":{"days":3}}}"#;
+const GOOD: &str = r#"{"lines":[{"to":"ann","cents":18446744073709551615}],"note":null,
+    "mode":{"Later":{"days":3}}}"#;
 
 /// The response is on standard output, in its order, every digit of its numbers as sent. A whole
 /// screen.

@@ -87,7 +87,8 @@ fn a_changed_version_is_broken() {
 demo.Math/double version 1: is frozen with other types
   request.cents: was u64, is u32
   response.cents: was u64, is u32
-  breaks: every client and server built with version 1 as it was published; their calls end with SCHEMA_MISMATCH
+  breaks: every client and server built with version 1 as it was published; their \
+calls end with SCHEMA_MISMATCH
   do: give the new types a new version, and keep this one with #[compat(1, ...)]
 broken: LOCK was not kept
 ";

@@ -45,7 +45,7 @@ pub(crate) enum Refused {
 #[derive(Clone, Debug, Deserialize, Schema, Serialize)]
 pub(crate) struct Tree {
     pub(crate) name: String,
-    pub(crate) children: Vec<Tree>,
+    pub(crate) children: Vec<Self>,
 }
 
 #[switchback::service(name = "bank.Ledger")]

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use switchback::service::Fault;
 use switchback::{CallError, Code, Error, ErrorKind, Side, Status};
 
-use crate::output::clean;
+use crate::output::{clean, pretty};
 
 /// The codes that the program ends with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,21 +39,26 @@ pub(crate) struct Failure {
     /// What they can do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
-    /// Of a call.
+    #[serde(flatten)]
+    pub(crate) outcome: Option<Box<Outcome>>,
+}
+
+/// How a call ended.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Outcome {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) code: Option<String>,
-    /// Of a call: whether it was executed.
+    code: Option<String>,
+    /// Whether it was executed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) disposition: Option<String>,
+    disposition: Option<String>,
     /// The method's own error.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) app_error: Option<Box<serde_json::value::RawValue>>,
+    app_error: Option<Box<RawValue>>,
 }
 
 impl Failure {
     fn new(exit: Exit, kind: &'static str, message: String) -> Self {
-        let (fault, hint, code, disposition, app_error) = (None, None, None, None, None);
-        Self { exit, kind, message, fault, hint, code, disposition, app_error }
+        Self { exit, kind, message, fault: None, hint: None, outcome: None }
     }
 
     /// What was given cannot be used.
@@ -84,9 +90,10 @@ impl Failure {
     }
 
     /// The method answered with its own error.
-    pub(crate) fn app(what: &str, error: Box<serde_json::value::RawValue>) -> Self {
+    pub(crate) fn app(what: &str, error: Box<RawValue>) -> Self {
         let message = format!("{what} answered with its own error");
-        Self { app_error: Some(error), ..Self::new(Exit::No, "app", message) }
+        let outcome = Outcome { app_error: Some(error), ..Outcome::default() };
+        Self { outcome: Some(Box::new(outcome)), ..Self::new(Exit::No, "app", message) }
     }
 
     /// A connection could not be had.
@@ -139,13 +146,13 @@ impl Failure {
             Fault::Network => "the network's, or of either side",
         };
         let failure = Self::new(exit, kind, clean(&format!("{what} failed: {status}")));
-        Self {
-            fault: Some(fault),
+        let outcome = Outcome {
             code: Some(status.code().to_string()),
             disposition: Some(status.disposition().to_string()),
-            ..failure
-        }
-        .do_this(advice(status).as_deref())
+            app_error: None,
+        };
+        Self { fault: Some(fault), outcome: Some(Box::new(outcome)), ..failure }
+            .do_this(advice(status).as_deref())
     }
 
     /// A call of a built-in service failed; none of them has an error of its own that is not
@@ -165,8 +172,9 @@ impl Failure {
     /// The failure for people, `mark` before it.
     pub(crate) fn screen(&self, mark: &str) -> String {
         let mut text = format!("{mark} {}\n", self.message);
-        if let Some(error) = &self.app_error {
-            text.push_str(&crate::output::pretty(error.get()));
+        let outcome = self.outcome.as_ref();
+        if let Some(error) = outcome.and_then(|outcome| outcome.app_error.as_ref()) {
+            text.push_str(&pretty(error.get()));
             text.push('\n');
         }
         let rows = [("fault", self.fault), ("do", self.hint.as_deref())];

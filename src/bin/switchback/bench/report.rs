@@ -79,7 +79,7 @@ impl Report<'_> {
         if let Some(not_sent) = not_sent.filter(|not_sent| *not_sent > 0) {
             let _written = writeln!(
                 text,
-                "  {not_sent} calls were due and not sent: the rate was not reached with {} at once",
+                "  {not_sent} calls were due and not sent: the rate needs more than {} at once",
                 self.plan.in_flight
             );
         }
