@@ -107,7 +107,8 @@ fn an_address_without_a_server_says_what_is_there() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("tcp://{free}");
     for command in ["list", "health"] {
-        let parts = ["error: no connection to", "nobody listens at", "fault: the server's", "do: "];
+        let parts =
+            ["error: no connection: nobody listens at tcp://", "fault: the server's", "do: "];
         ran(&[command, &nobody]).failed(3, &parts);
     }
     let error = &ran(&["list", &nobody, "--json"]).json(3)["error"];

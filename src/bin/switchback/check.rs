@@ -12,11 +12,11 @@ use switchback::service::{Change, Comparison, Contract, Fingerprint};
 
 use crate::args::CheckArgs;
 use crate::failure::{Exit, Failure};
-use crate::output::{Answer, clean};
+use crate::output::{Answer, Screen, clean};
 use crate::remote::Remote;
 
 /// Yes unless a promise is broken.
-pub(crate) async fn run(args: &CheckArgs) -> Result<Answer, Failure> {
+pub(crate) async fn run(args: &CheckArgs, screen: &Screen) -> Result<Answer, Failure> {
     // First: a file that cannot be used needs no server.
     let published = read(&args.lock)?;
     let now = served(args).await?;
@@ -32,17 +32,22 @@ pub(crate) async fn run(args: &CheckArgs) -> Result<Answer, Failure> {
         }
         let comparison = Contract::default().compare(&now, &[]);
         write(&args.lock, &comparison.next)?;
-        return answer(args, &comparison, true);
+        return answer(args, &comparison, true, screen);
     };
     let comparison = published.compare(&now, &args.retire);
     let is_written = args.write && !comparison.is_broken() && comparison.next != published;
     if is_written {
         write(&args.lock, &comparison.next)?;
     }
-    answer(args, &comparison, is_written)
+    answer(args, &comparison, is_written, screen)
 }
 
-fn answer(args: &CheckArgs, comparison: &Comparison, is_written: bool) -> Result<Answer, Failure> {
+fn answer(
+    args: &CheckArgs,
+    comparison: &Comparison,
+    is_written: bool,
+    screen: &Screen,
+) -> Result<Answer, Failure> {
     let path = args.lock.display();
     let mut text = clean(&comparison.to_string());
     if !comparison.changes.is_empty() {
@@ -65,7 +70,7 @@ fn answer(args: &CheckArgs, comparison: &Comparison, is_written: bool) -> Result
         changes: changes.map(|(name, version, change)| row(name, *version, change)).collect(),
         report: comparison.to_string(),
     })?;
-    Ok(Answer { text, json, exit: is_broken.then_some(Exit::No) })
+    Ok(Answer { text: screen.fold(&text), json, exit: is_broken.then_some(Exit::No) })
 }
 
 /// The file's contract; `None` if there is no file.

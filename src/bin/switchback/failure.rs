@@ -128,7 +128,11 @@ impl Failure {
             Side::Peer => "the server's",
             Side::Between => "the network's, or of either side",
         };
-        let message = format!("no connection to {}: {error}", clean(address));
+        let error = error.to_string();
+        let message = match error.contains(address) {
+            true => format!("no connection: {error}"),
+            false => format!("no connection to {address}: {error}"),
+        };
         let failure = Self::new(exit, kind, clean(&message));
         Self { fault: Some(fault), ..failure }.do_this(hint)
     }

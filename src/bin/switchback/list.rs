@@ -24,7 +24,7 @@ pub(crate) async fn run(args: &ServerArgs, screen: &Screen) -> Result<Answer, Fa
         reflection: catalog.is_reflected,
         methods: catalog.methods.iter().map(|method| Method::of(method, &counted)).collect(),
     })?;
-    Ok(Answer::good(text(&remote, &catalog, &counted, screen), json))
+    Ok(Answer::good(screen.fold(&text(&remote, &catalog, &counted, screen)), json))
 }
 
 fn text(remote: &Remote, catalog: &Catalog, counted: &Counted, screen: &Screen) -> String {

@@ -74,7 +74,7 @@ async fn command(args: &Args, request: Option<String>, screen: &Screen) -> Resul
     match &args.command {
         Command::Bench(wish) => bench::run(wish, request, screen).await,
         Command::Call(wish) => call::run(wish, request).await,
-        Command::Check(wish) => check::run(wish).await,
+        Command::Check(wish) => check::run(wish, screen).await,
         Command::Completions { shell } => completions::run(*shell),
         Command::Describe(wish) => describe::run(wish, screen).await,
         Command::Health { server, service } => health::run(server, service).await,

@@ -43,6 +43,8 @@ pub(crate) struct Screen {
     paints: [bool; 2],
     /// Whether standard error is a terminal whose line can be drawn anew.
     pub(crate) is_live: bool,
+    /// Whether standard output, and standard error, break lines at their columns.
+    folds: [bool; 2],
     /// Of standard output's terminal, or what is usual.
     pub(crate) columns: usize,
 }
@@ -59,6 +61,7 @@ impl Screen {
             is_json,
             paints: [paints_out, is_live && !is_plain],
             is_live: is_live && !is_json,
+            folds: [io::stdout().is_terminal(), io::stderr().is_terminal()],
             columns: columns.unwrap_or(COLUMNS).clamp(COLUMNS_MIN, COLUMNS_MAX),
         }
     }
@@ -78,6 +81,18 @@ impl Screen {
         painted(self.paints[0], "2", text)
     }
 
+    /// The text for standard output, with no line that its terminal would break within a word.
+    pub(crate) fn fold(&self, text: &str) -> String {
+        self.folded(0, text)
+    }
+
+    fn folded(&self, output: usize, text: &str) -> String {
+        match self.folds[output] {
+            true => text.lines().map(|line| fold(line, self.columns) + "\n").collect(),
+            false => text.to_owned(),
+        }
+    }
+
     /// Prints an answer.
     pub(crate) fn answer(&self, answer: &Answer) -> ExitCode {
         match self.is_json {
@@ -93,7 +108,7 @@ impl Screen {
             true => print(io::stdout(), &document(failure)),
             false => {
                 let mark = painted(self.paints[1], "1;31", "error:");
-                print(io::stderr(), &failure.screen(&mark));
+                print(io::stderr(), &self.folded(1, &failure.screen(&mark)));
             }
         }
         ExitCode::from(failure.exit as u8)
@@ -206,6 +221,40 @@ fn document(failure: &Failure) -> String {
     document.unwrap_or_else(|_| "{\"error\":{}}".to_owned()) + "\n"
 }
 
+/// The line broken at spaces, what goes on indented a little more than its beginning. A word that
+/// is too long stays whole: addresses and fingerprints are copied.
+fn fold(line: &str, columns: usize) -> String {
+    if columns_of(line) <= columns {
+        return line.to_owned();
+    }
+    let indent = line.len() - line.trim_start().len();
+    let (mut out, mut at) = (" ".repeat(indent), indent);
+    for (number, word) in line.trim_start().split(' ').enumerate() {
+        let width = columns_of(word);
+        if number > 0 && at + 1 + width > columns {
+            out.push_str(&format!("\n{}", " ".repeat(indent + FOLD_INDENT)));
+            at = indent + FOLD_INDENT;
+        } else if number > 0 {
+            out.push(' ');
+            at += 1;
+        }
+        out.push_str(word);
+        at += width;
+    }
+    out
+}
+
+/// Without what paints it.
+fn columns_of(text: &str) -> usize {
+    let mut is_code = false;
+    let seen = |c: &char| {
+        let was_code = is_code;
+        is_code = (is_code && *c != 'm') || *c == '\x1b';
+        !was_code && !is_code
+    };
+    text.chars().filter(seen).count()
+}
+
 fn painted(paints: bool, code: &str, text: &str) -> String {
     if paints { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
@@ -215,6 +264,8 @@ fn print(mut to: impl io::Write, text: &str) {
     let _unheard = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }
 
+/// Of the lines that a line is broken into.
+const FOLD_INDENT: usize = 2;
 /// Where the width is not known.
 const COLUMNS: usize = 80;
 /// Narrower terminals break lines themselves.

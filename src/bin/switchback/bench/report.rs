@@ -42,7 +42,7 @@ impl Report<'_> {
         let ended = merged.ok + merged.failed() + self.given_up;
         let not_sent = self.plan.due_in(self.elapsed).map(|due| due.saturating_sub(ended));
         let json = Answer::json(&self.document(&merged, not_sent))?;
-        let text = self.text(&merged, not_sent, screen);
+        let text = screen.fold(&self.text(&merged, not_sent, screen));
         let exit = match self.end {
             End::Gone => Some(Exit::NoConnection),
             End::Interrupted => Some(Exit::Interrupted),
