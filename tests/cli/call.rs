@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use crate::program::{Ran, program, ran};
-use crate::served::bank;
+use crate::served::{bank, math, rude};
 
 const TRANSFER: &str = "bank.Ledger/transfer";
 const GOOD: &str = r#"{"lines":[{"to":"ann","cents":18446744073709551615}],"note":null,
@@ -51,8 +51,15 @@ fn a_request_comes_from_a_file_or_a_pipe() {
     assert!(Ran::of(child.wait_with_output().unwrap()).ended(0).contains("days: 3"));
 }
 
-/// The method's own error is exit code 1, as JSON on standard error; nothing that would rewrite a
-/// terminal gets through (`Ran::of` looks for it).
+/// A server's words are cleaned of what a terminal would obey.
+#[test]
+fn a_rude_server_does_not_paint_the_terminal() {
+    let served = math([rude()]);
+    let parts = ["NOT_FOUND (processed): \\u{1b}[31mred\\u{d}\\u{7}\n"];
+    ran(&["call", &served.url, "demo.Math/rude", "1"]).failed(4, &parts);
+}
+
+/// The method's own error is exit code 1, as JSON on standard error.
 #[test]
 fn an_own_error_is_exit_code_1() {
     let served = bank();
@@ -95,9 +102,13 @@ fn wrong_json_is_told_with_its_path() {
         sent.failed(4, &["BAD_PAYLOAD (not processed)", ": $", "fault: the request's"]);
     }
     // Below the place where a type holds itself, too.
-    let deep = r#"{"name":"a","children":[{"name":"b","children":[{"name":3,"children":[]}]}]}"#;
-    let deep = ran(&["call", &served.url, "bank.Ledger/count", deep]);
-    deep.failed(2, &["$.children[0].children[0].name: expected a string, found 3"]);
+    let leaf = r#"{"name":"c","children":[{"Leaf":1},{"Leaf":256}]}"#;
+    let deep = format!(
+        r#"{{"name":"a","children":[{{"Node":{{"name":"b","children":[{{"Node":{leaf}}}]}}}}]}}"#
+    );
+    let deep = ran(&["call", &served.url, "bank.Ledger/count", &deep]);
+    let path = "$.children[0].Node.children[0].Node.children[1].Leaf";
+    deep.failed(2, &[&format!("{path}: expected a whole number 0 to 255 (u8), found 256")]);
 
     // A server skips it; here it is a typing error.
     let misspelt = r#"{"lines":[],"mode":"Now","note_":"x"}"#;

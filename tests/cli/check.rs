@@ -65,7 +65,7 @@ fn a_contract_is_kept() {
 }
 
 /// A change to a frozen version fails, with the field, whom it breaks and what to do; the file
-/// stays. A whole screen.
+/// stays, though there is something new as well. A whole screen.
 #[test]
 fn a_changed_version_is_broken() {
     #[derive(serde::Deserialize, serde::Serialize, switchback::Schema)]
@@ -79,7 +79,7 @@ fn a_changed_version_is_broken() {
         cents: u32,
     }
     let lock = Lock::new("broken");
-    let (old, new) = (math([double::<Old>(1)]), math([double::<New>(1)]));
+    let (old, new) = (math([double::<Old>(1)]), math([double::<New>(1), double::<u8>(2)]));
     ran(&["check", &old.url, "--lock", lock.path(), "--write"]).ended(0);
     let before = lock.text();
     let screen = ran(&["check", &new.url, "--lock", lock.path(), "--write"]).ended(1);
@@ -90,6 +90,7 @@ demo.Math/double version 1: is frozen with other types
   breaks: every client and server built with version 1 as it was published; their \
 calls end with SCHEMA_MISMATCH
   do: give the new types a new version, and keep this one with #[compat(1, ...)]
+demo.Math/double version 2: new
 broken: LOCK was not kept
 ";
     assert_eq!(screen.replace(lock.path(), "LOCK"), expected);

@@ -83,7 +83,7 @@ version 1  callable, not known to be idempotent
         ran(&["call", &served.url, method, &example]).ended(0);
     }
     let screen = ran(&["describe", &served.url, "bank.Ledger/count"]).ended(0);
-    assert!(screen.contains("{ name: str, children: [(this type again)] }"), "{screen}");
+    assert!(screen.contains("{ name: str, children: [Leaf(u8) | Node(Self(1 out))] }"), "{screen}");
     assert!(screen.contains("none of its own"), "{screen}");
     let missing = ran(&["describe", &served.url, "bank.Ledger/count", "--version", "7"]);
     missing.failed(4, &["no version 7 of bank.Ledger/count", "it has version 1"]);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use switchback::builtin::Health;
 use switchback::service::{DecodeError, DecodeLimits, EncodeError, Forms, Payload};
-use switchback::{CallError, Codec, Cx, Method, Schema, Server};
+use switchback::{CallError, Code, Codec, Cx, Method, Schema, Server, Status};
 use tokio::runtime::Runtime;
 
 #[derive(Clone, Debug, Deserialize, Schema, Serialize)]
@@ -45,7 +45,14 @@ pub(crate) enum Refused {
 #[derive(Clone, Debug, Deserialize, Schema, Serialize)]
 pub(crate) struct Tree {
     pub(crate) name: String,
-    pub(crate) children: Vec<Self>,
+    pub(crate) children: Vec<Child>,
+}
+
+/// What is in it, two types away from itself.
+#[derive(Clone, Debug, Deserialize, Schema, Serialize)]
+pub(crate) enum Child {
+    Leaf(u8),
+    Node(Box<Tree>),
 }
 
 #[switchback::service(name = "bank.Ledger")]
@@ -75,7 +82,11 @@ impl Ledger for Bank {
 
     async fn count(&self, _cx: &Cx, req: Tree) -> u64 {
         fn count(tree: &Tree) -> u64 {
-            1 + tree.children.iter().map(count).sum::<u64>()
+            let below = |child: &Child| match child {
+                Child::Leaf(_) => 1,
+                Child::Node(tree) => count(tree),
+            };
+            1 + tree.children.iter().map(below).sum::<u64>()
         }
         count(&req)
     }
@@ -153,6 +164,15 @@ impl Payload for Opaque {
     ) -> Result<Self, DecodeError> {
         Ok(Self)
     }
+}
+
+/// `demo.Math/rude`, whose status would paint a terminal red.
+pub(crate) fn rude() -> Method {
+    let handler = |_cx: Cx, _request: u64| async {
+        let status = Status::new(Code::NOT_FOUND, "\x1b[31mred\r\x07");
+        Err::<u64, CallError<Never>>(CallError::Rpc(status))
+    };
+    Method::infallible("demo.Math/rude", 1, handler).schema::<u64, u64, Never>()
 }
 
 /// `demo.Math/opaque`, whose types nobody was told.

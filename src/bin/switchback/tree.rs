@@ -4,6 +4,7 @@
 //!   struct{key:struct{seq:u64},to:?str}   ->   { key: { seq: u64 }, to: Option<str> }
 //! ```
 //!
+//! `Self` is the struct or enum around it, `Self(1 out)` the one around that, and so on (FP-2).
 //! What does not fit into its line is broken into one line for each field or variant.
 
 use switchback::service::{SchemaTree, Variant, VariantContent};
@@ -82,8 +83,8 @@ fn line(tree: &SchemaTree) -> String {
     match tree {
         SchemaTree::Array(element, len) => format!("[{}; {len}]", line(element)),
         SchemaTree::Atom(word) => clean(word),
-        SchemaTree::Back(0) => "(this type again)".to_owned(),
-        SchemaTree::Back(outward) => format!("(the type {outward} further out)"),
+        SchemaTree::Back(0) => "Self".to_owned(),
+        SchemaTree::Back(outward) => format!("Self({outward} out)"),
         SchemaTree::Enum(variants) => join(variants.iter().map(variant_line), " | "),
         SchemaTree::Map(key, value) => format!("map<{}, {}>", line(key), line(value)),
         SchemaTree::Opaque(name) => format!("opaque({})", clean(name)),
