@@ -1,11 +1,11 @@
 //! `bench`: load and its report, interrupted, and left alone by its server.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command};
+use std::process::Child;
 
 use serde_json::Value;
 
-use crate::program::{Ran, program, ran};
+use crate::program::{ended, program, ran, signal};
 use crate::served::{bank, double, math};
 
 /// So many calls, no more; a screen with percentiles and a histogram, a document that agrees with
@@ -83,9 +83,8 @@ fn ctrl_c_in_the_middle_prints_what_there_is() {
         let mut child = program(&arguments).spawn().unwrap();
         let err = second_line(&mut child);
         assert!(err.contains(" ok  0 failed  p50 "), "{err}");
-        let kill = format!("kill -INT {}", child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-        let screen = Ran::of(child.wait_with_output().unwrap()).ended(130);
+        signal("INT", child.id());
+        let screen = ended(child).ended(130);
         assert!(screen.starts_with("interrupted; what there is:\n"), "{screen}");
         assert!(screen.contains(" calls ok in ") && screen.contains("p99.9"), "{screen}");
     }
@@ -100,7 +99,7 @@ fn a_server_that_dies_in_the_middle_ends_it() {
     let mut child = program(&arguments).spawn().unwrap();
     second_line(&mut child);
     drop(served);
-    let screen = Ran::of(child.wait_with_output().unwrap()).ended(3);
+    let screen = ended(child).ended(3);
     assert!(screen.starts_with("ended early: the server is gone"), "{screen}");
     assert!(screen.contains("  NOT_CONNECTED") && screen.contains("p99.9"), "{screen}");
 }

@@ -129,7 +129,8 @@ fn an_address_without_a_server_says_what_is_there() {
 
     ran(&["list", "tcp://127.0.0.1"]).failed(2, &["is no address", "write tcp://127.0.0.1:7400"]);
     ran(&["list", "tcp://192.0.2.1:1"]).failed(2, &["not loopback", "say --insecure"]);
-    ran(&["list", "/no/such/socket"]).failed(3, &["no connection to unix:///no/such/socket"]);
+    ran(&["list", "/no/such/socket"])
+        .failed(3, &["no connection: nobody listens at unix:///no/such/socket"]);
 }
 
 /// A wrong command line is exit code 2 with a usage, as JSON too; help names the exit codes.

@@ -1,6 +1,8 @@
 //! The program, run to its end: what it printed, and its exit code.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -22,6 +24,29 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
 #[track_caller]
 pub(crate) fn ran(arguments: &[&str]) -> Ran {
     Ran::of(program(arguments).output().unwrap())
+}
+
+/// Waits for the end of a program that might hang: after a minute it is killed, and has no code.
+#[track_caller]
+pub(crate) fn ended(child: Child) -> Ran {
+    let (over, is_over) = std::sync::mpsc::channel::<()>();
+    let id = child.id();
+    let guard = std::thread::spawn(move || {
+        if is_over.recv_timeout(HANG) == Err(RecvTimeoutError::Timeout) {
+            signal("KILL", id);
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(over);
+    guard.join().unwrap();
+    Ran::of(output)
+}
+
+/// Sends a signal to a process.
+#[track_caller]
+pub(crate) fn signal(name: &str, process: u32) {
+    let kill = format!("kill -{name} {process}");
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
 impl Ran {
@@ -61,3 +86,6 @@ impl Ran {
         serde_json::from_str(&self.out).unwrap()
     }
 }
+
+/// Ten times what the longest of them takes.
+const HANG: Duration = Duration::from_secs(60);
