@@ -143,7 +143,7 @@ mod tests {
         let first = std::fs::read_to_string(&path).unwrap();
         check(&one, &path, false).unwrap();
 
-        let two = one.clone().method(method::<u32>(2));
+        let two = one.method(method::<u32>(2));
         check(&two, &path, false).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
         check(&two, &path, true).unwrap();
