@@ -56,6 +56,8 @@ pub(crate) async fn run(
     let runtime = Runtime::tokio();
     let mut config = config(&args.request.of.server);
     config.in_flight_calls_max = args.in_flight;
+    // The server may allow fewer on a connection; the others wait here, and their time counts.
+    config.queued_calls_max = args.in_flight as usize;
     let plan = Plan::new(args, request);
     let tally = Arc::new(Tally::new());
     let channels = lanes::channels(args, &address, &config).await?;
