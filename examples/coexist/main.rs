@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   coexist [--calls N] [--json]
+//!   coexist --stay
 //! ```
 //!
 //! Server v1 has version 1 of a service, server v2 has versions 1 and 2; a v1 client and a v2
@@ -29,6 +30,8 @@ mod report;
 mod server;
 mod shop;
 mod show;
+#[cfg(feature = "json")]
+mod stay;
 mod tally;
 mod words;
 
@@ -79,6 +82,7 @@ impl World {
 enum Job {
     Help,
     Run { calls: u64, is_json: bool },
+    Stay,
     Server(server::ServerTask),
     Client(client::ClientTask),
 }
@@ -104,6 +108,7 @@ fn job() -> Result<Job, Failure> {
             "client" => return Ok(Job::Client(task(arguments.next())?)),
             "--help" | "-h" => return Ok(Job::Help),
             "--json" => is_json = true,
+            "--stay" => return Ok(Job::Stay),
             "--calls" => {
                 let number = arguments.next().and_then(|number| number.parse().ok());
                 let number = number.filter(|number| (CALLS_MIN..=CALLS_MAX).contains(number));
@@ -132,6 +137,7 @@ fn perform(job: Job) -> Result<bool, Failure> {
             Ok(true)
         }
         Job::Run { calls, is_json } => runtime.block_on(run(calls, is_json)),
+        Job::Stay => runtime.block_on(stay()).map(|()| true),
         Job::Server(task) => runtime.block_on(server::run(task)).map(|()| true),
         Job::Client(task) => runtime.block_on(client::run(task)).map(|()| true),
     }
@@ -175,6 +181,23 @@ async fn run(calls: u64, is_json: bool) -> Result<bool, Failure> {
     Ok(faults.is_empty())
 }
 
+/// Both servers, until interrupted.
+#[cfg(feature = "json")]
+async fn stay() -> Result<(), Failure> {
+    let folder = std::env::temp_dir().join(format!("switchback-stay-{}", std::process::id()));
+    std::fs::create_dir(&folder)
+        .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    let stayed = stay::run(&folder).await;
+    std::fs::remove_dir_all(&folder)?;
+    stayed
+}
+
+#[cfg(not(feature = "json"))]
+#[expect(clippy::unused_async, reason = "its twin, which the feature json brings, waits")]
+async fn stay() -> Result<(), Failure> {
+    Err("--stay serves JSON: build the example with --features json".into())
+}
+
 fn kept(folder: &std::path::Path) -> String {
     format!("the ledgers are kept in {}", folder.display())
 }
@@ -211,7 +234,7 @@ const CALLS_MAX: u64 = 10_000_000;
 /// Two: handlers, connections and changes meet for real.
 const THREADS: usize = 2;
 
-const USAGE: &str = "usage: coexist [--calls N] [--json] [--help]";
+const USAGE: &str = "usage: coexist [--calls N] [--json] [--stay] [--help]";
 const HELP: &str = "\
 Starts two servers and four clients as processes on loopback: server v1 has version 1 of a
 service, server v2 has versions 1 and 2; a v1 client and a v2 client call each of them. While
@@ -221,6 +244,8 @@ the ledgers of all processes are compared.
 
   --calls N   calls that each client makes, at least (55000)
   --json      the result as one line of JSON, the last one
+  --stay      no run: both servers, with JSON, reflection, health and counters, stay up until
+              Ctrl-C, to try the command line against (build with --features json)
   --help      this text
 
 Exit code 0: no call was lost, none was executed twice, no error but those that the ledgers

@@ -54,20 +54,8 @@ pub(crate) async fn run(task: ServerTask) -> Result<(), crate::Failure> {
 
     let mut config = ServerConfig::default();
     config.build = format!("coexist {}", task.world.name());
-    let mut server = Server::new().config(config);
-    let old = PackagesV1Server::new(OldShop::new(Desk::new(Arc::clone(&stock), 1)));
-    match task.world {
-        World::V1 => server = server.service(old),
-        World::V2 => {
-            let by_conversion = PackagesServer::new(NewShop::new(Desk::new(Arc::clone(&stock), 1)));
-            let methods = shop
-                .methods()
-                .into_iter()
-                .chain(only(by_conversion.into_methods(), FIND, 1))
-                .chain(only(old.into_methods(), DOWNLOAD, 1));
-            server = methods.fold(server, Server::method);
-        }
-    }
+    let server = methods(task.world, &stock, shop.methods());
+    let server = server.into_iter().fold(Server::new().config(config), Server::method);
 
     let mut orders = orders()?;
     let bound = server.bind(&task.address).await?;
@@ -91,6 +79,26 @@ pub(crate) async fn run(task: ServerTask) -> Result<(), crate::Failure> {
     stock.close()?;
     say(&Word::Stopped(ServerReport { instance: task.instance, downloads, cut }))?;
     Ok(())
+}
+
+/// What a server of this world has, with the handlers of version 2 as `newest`.
+fn methods(world: World, stock: &Arc<Stock>, newest: Vec<Method>) -> Vec<Method> {
+    let old = PackagesV1Server::new(OldShop::new(Desk::new(Arc::clone(stock), 1)));
+    match world {
+        World::V1 => old.into_methods(),
+        World::V2 => {
+            let by_conversion = PackagesServer::new(NewShop::new(Desk::new(Arc::clone(stock), 1)));
+            let find = only(by_conversion.into_methods(), FIND, 1);
+            newest.into_iter().chain(find).chain(only(old.into_methods(), DOWNLOAD, 1)).collect()
+        }
+    }
+}
+
+/// What a server of this world has, its version 2 handlers in their first build.
+#[cfg(feature = "json")]
+pub(crate) fn first_methods(world: World, stock: &Arc<Stock>) -> Vec<Method> {
+    let shop = Shopkeeper { desk: Desk::new(Arc::clone(stock), 1), build: 1 };
+    methods(world, stock, shop.methods())
 }
 
 /// Follows orders until the one to stop.

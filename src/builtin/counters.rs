@@ -42,8 +42,7 @@ pub struct CountersPage {
     pub server: ServerCount,
 }
 
-/// Counters of one (method, version) since the server started; see
-/// [`MethodStats`].
+/// Counters of one (method, version) since the server started; see [`MethodStats`].
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Schema, Serialize)]
 pub struct MethodCount {
     /// `"service/method"`.

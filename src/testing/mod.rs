@@ -5,6 +5,7 @@
 //! | a server without a network | `Server::bind("mem://")` and its `url()`, no feature needed |
 //! | a service that answers as the test says | `#[service(name = "…", mock)]`: `LedgerMock` |
 //! | a network that is slow, partial, cut or silent | [`Faults`] |
+//! | a contract that is kept | [`check_contract`] and `switchback.lock` |
 //! | time that takes no time | `#[tokio::test(start_paused = true)]`: everything here runs by it |
 //!
 //! ```
@@ -32,11 +33,13 @@
 //! protocol and server, so that versions, limits, deadlines and retries are those of production.
 //! `examples/testing.rs` shows all of it around one piece of user's code.
 
+mod contract;
 mod faults;
 mod link;
 pub(crate) mod mock;
 mod pipe;
 mod plan;
 
+pub use contract::{ContractError, check_contract};
 pub use faults::{Faults, FaultyAcceptor, FaultyConnector};
 pub use plan::{FaultPlan, WayFaults};

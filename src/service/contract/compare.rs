@@ -28,6 +28,14 @@ pub struct Pledge {
     pub version: u16,
 }
 
+impl Pledge {
+    /// To give up this version of the method `name`, `"service/method"`.
+    #[must_use]
+    pub fn new(name: &str, version: u16) -> Self {
+        Self { name: name.to_owned(), version }
+    }
+}
+
 /// One finding of a comparison.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
