@@ -43,6 +43,8 @@ pub mod builtin;
 pub mod client;
 pub mod driver;
 pub mod error;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod observe;
 pub mod policy;
 pub mod proto;
