@@ -43,7 +43,7 @@ pub struct CountersPage {
 }
 
 /// Counters of one (method, version) since the server started; see
-/// [`MethodStats`](crate::service::MethodStats).
+/// [`MethodStats`].
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Schema, Serialize)]
 pub struct MethodCount {
     /// `"service/method"`.

@@ -132,6 +132,9 @@ impl ClientDriver {
     ///
     /// # Errors
     /// Why the connection ended before that.
+    ///
+    /// # Cancellation
+    /// Safe; the connection goes on.
     pub async fn ready(&self) -> Result<(), Error> {
         let mut place = TablePlace { driver: self, ticket: None };
         std::future::poll_fn(|cx| {

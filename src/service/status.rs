@@ -12,6 +12,20 @@ use std::time::Duration;
 use crate::wire::{Code, Disposition, Response, Tlvs, push_message, push_tlv, response_keys};
 
 /// Why a call failed, other than by the method's own error.
+///
+/// A handler gives one to say so without a type of its own; a caller asks it what may be done.
+///
+/// ```
+/// use std::time::Duration;
+/// use switchback::{Code, Disposition, Status};
+///
+/// let status = Status::new(Code::NOT_FOUND, "no account 17").with_retry_after(Duration::from_secs(1));
+/// assert_eq!(status.code(), Code::NOT_FOUND);
+/// // What a handler gives has been executed, whatever it says: it is not tried again.
+/// assert_eq!(status.disposition(), Disposition::Processed);
+/// assert!(!status.is_retry_safe(true));
+/// assert_eq!(status.to_string(), "NOT_FOUND (processed): no account 17");
+/// ```
 #[derive(Clone)]
 pub struct Status(Box<Inner>);
 
@@ -27,6 +41,21 @@ pub enum Fault {
 }
 
 /// The error of a call: the method's own, or what went wrong around it.
+///
+/// ```
+/// use switchback::{CallError, Disposition};
+///
+/// enum Told { Refused(String), TryAgain, AskSomebody }
+///
+/// fn tell(error: CallError<String>) -> Told {
+///     match error {
+///         CallError::App(reason) => Told::Refused(reason), // A part of the contract.
+///         CallError::Rpc(status) if status.disposition() == Disposition::NotProcessed => Told::TryAgain,
+///         CallError::Rpc(_) => Told::AskSomebody, // It may have been executed.
+///     }
+/// }
+/// assert!(matches!(tell(CallError::App("no funds".into())), Told::Refused(_)));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallError<E> {
     /// The handler answered with the method's own error. The call was executed.
