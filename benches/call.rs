@@ -1,4 +1,5 @@
-//! Calls a second, one connection, 1, 64 and 512 calls in flight, over TCP and in memory.
+//! Calls a second, one connection, 1, 64 and 512 calls in flight, over TCP, a Unix socket and in
+//! memory.
 //!
 //! Server and client each have a thread and a current-thread runtime of their own, so that the
 //! figure is that of two parties and not of one scheduler. One iteration is a batch of calls.
@@ -12,7 +13,6 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde::{Deserialize, Serialize};
 use switchback::service::Fingerprint;
-use switchback::transport::{Stream, duplex};
 use switchback::{CallError, Channel, Cx, Method, Server, Stub};
 use tokio::runtime::Runtime;
 
@@ -30,7 +30,7 @@ static ECHO: LazyLock<Stub<Message, Message, Infallible>> =
 const CALLS: u64 = 2_000;
 
 fn calls(c: &mut Criterion) {
-    for transport in ["tcp", "mem"] {
+    for transport in ["tcp", "unix", "mem"] {
         let mut group = c.benchmark_group(format!("call/{transport}"));
         group.throughput(Throughput::Elements(CALLS));
         group.measurement_time(Duration::from_secs(5));
@@ -75,30 +75,23 @@ fn server() -> Server {
 fn connect(transport: &str) -> (Runtime, Channel) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let channel = if transport == "tcp" {
-        let (send, receive) = std::sync::mpsc::channel();
-        in_thread(async move {
-            let server = server().bind("tcp://127.0.0.1:0").await.expect("a free port");
-            send.send(server.url()).expect("somebody waits");
-            server.serve_until(std::future::pending()).await.expect("never told to stop");
-        });
-        let address = receive.recv().expect("the server's address");
-        runtime.block_on(Channel::connect(&address)).expect("a connection")
-    } else {
-        let (ours, theirs) = duplex(256 * 1024);
-        in_thread(serve(theirs));
-        runtime.block_on(async move {
-            let channel = Channel::builder().stream(ours).expect("a codec");
-            channel.ready().await.expect("a handshake");
-            channel
-        })
+    let (send, receive) = std::sync::mpsc::channel();
+    let address = match transport {
+        "tcp" => "tcp://127.0.0.1:0".to_owned(),
+        "unix" => {
+            let name = format!("switchback-bench-{}.sock", std::process::id());
+            format!("unix://{}", std::env::temp_dir().join(name).display())
+        }
+        _ => "mem://".to_owned(),
     };
+    in_thread(async move {
+        let server = server().bind(&address).await.expect("a free address");
+        send.send(server.url()).expect("somebody waits");
+        server.serve_until(std::future::pending()).await.expect("never told to stop");
+    });
+    let address = receive.recv().expect("the server's address");
+    let channel = runtime.block_on(Channel::connect(&address)).expect("a connection");
     (runtime, channel)
-}
-
-async fn serve(stream: Stream) {
-    let (_dispatch, served) = server().serve_stream(stream).expect("one method");
-    served.await;
 }
 
 /// A party of its own; it ends with the process.

@@ -30,6 +30,7 @@ use crate::proto::{CallOutcome, Ticket};
 use crate::service::{
     CallEnd, CallError, CodecIds, End, Metadata, MetadataBlock, Status, StubVersion,
 };
+use crate::util::bugs::{Bug, is_seeded};
 use crate::util::current_scope;
 use crate::wire::{CallId, CloseReason, Code, Disposition, FrameTooLarge, RequestFields, Response};
 use crate::wire::{TIMEOUT_MS_MAX, begin_request, finish_frame};
@@ -537,8 +538,10 @@ impl<Q, R, E> Call<Q, R, E> {
         self.connector.count_call(now);
         self.begun_at = Some(now);
         let (own, scope) = (now + timeout, current_scope());
-        self.is_nested_retry |= scope.is_some_and(|scope| scope.is_retry);
-        let deadline = scope.map_or(own, |scope| own.min(scope.deadline));
+        let is_retry = scope.is_some_and(|scope| scope.is_retry);
+        self.is_nested_retry |= is_retry && !is_seeded(Bug::NestRetries);
+        let inherited = scope.filter(|_| !is_seeded(Bug::NestOverstays));
+        let deadline = inherited.map_or(own, |scope| own.min(scope.deadline));
         self.left = Some(timeout).filter(|_| deadline == own);
         self.deadline = Some(deadline);
         if self.connector.interceptors.is_some() {

@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 
 use crate::service::{CallError, CallScope, Codec, Cx, DecodeError, DecodeLimits, EncodeError};
 use crate::service::{End, MetadataBlock, Payload, RawResponse, Status};
+use crate::util::bugs::{Bug, is_seeded};
 use crate::util::try_grow;
 use crate::wire::{BODY_CRC_BYTES, CallId, Code, Disposition, FrameStart};
 use crate::wire::{begin_response, finish_frame, seal_frame};
@@ -175,11 +176,14 @@ impl Reply<'_> {
                 let encode = |out: &mut Vec<u8>| encode_app.0(&error, codec, out);
                 self.payload(Code::APP, codec.id(), metadata, encode).map(|()| Outcome::App)
             }
+            Err(CallError::Rpc(status)) if is_seeded(Bug::NestLies) => Err(status),
             Err(CallError::Rpc(status)) => Err(status.passed_on()),
         };
         written.unwrap_or_else(|status| {
             // Whatever it says: a handler was started (CA-13).
-            append_status(self.out, self.call, (&status, metadata), Disposition::Processed);
+            let is_lie = is_seeded(Bug::NestLies);
+            let stamp = if is_lie { status.disposition() } else { Disposition::Processed };
+            append_status(self.out, self.call, (&status, metadata), stamp);
             Outcome::Failed
         })
     }

@@ -34,11 +34,19 @@ pub enum Bug {
     BudgetForgets,
     /// What a call held of the server's room is not given back.
     RoomLeaks,
+    /// The room of calls whose connection ended under them is not given back.
+    CrashLeaks,
+    /// A handler's call does not inherit the deadline of the call that is served.
+    NestOverstays,
+    /// A handler's call is tried again though the call that is served is itself a retry.
+    NestRetries,
+    /// What a handler's call says of its own execution is told of the call that is served.
+    NestLies,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::StartTwice,
         Self::LateAnswer,
         Self::SweepForgets,
@@ -52,6 +60,10 @@ impl Bug {
         Self::DeafKeepalive,
         Self::BudgetForgets,
         Self::RoomLeaks,
+        Self::CrashLeaks,
+        Self::NestOverstays,
+        Self::NestRetries,
+        Self::NestLies,
     ];
 }
 

@@ -81,6 +81,7 @@ const TIERS: Rules = Rules {
         reserve: 10,
         window_us: 10_000_000,
         longest_us: 5_000_000,
+        nested_max: 0, // Nothing is written of what handlers call.
     }),
     ..RULES
 };

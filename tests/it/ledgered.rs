@@ -12,18 +12,19 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use switchback::Channel;
 use switchback::driver::{Clock, Runtime};
 
 use crate::ledger::{self, Rules, Verdict};
 use crate::ledgered::caller::Client;
 use crate::ledgered::house::House;
 
-mod caller;
-mod house;
+pub(crate) mod caller;
+pub(crate) mod house;
 
 /// What every method of the workload takes.
 #[derive(Debug, Deserialize, Serialize)]
@@ -60,8 +61,7 @@ pub(crate) struct Trial {
 
 /// Runs the workload of a seed and has its ledger judged.
 pub(crate) fn run(seed: u64) -> Trial {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let folder = Folder::new();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -78,6 +78,12 @@ pub(crate) fn run(seed: u64) -> Trial {
     trial
 }
 
+/// Held by whoever runs a workload: they would take each other's cores.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 async fn work(seed: u64, folder: &Folder) -> Trial {
     let mut random = Random(seed);
     let time = Time::new();
@@ -91,13 +97,20 @@ async fn work(seed: u64, folder: &Folder) -> Trial {
     let mut clients = Vec::new();
     for (number, house) in (1..=CLIENTS).zip(houses.iter().cycle()) {
         let log = folder.0.join(format!("client-{number}"));
-        clients.push(Arc::new(Client::new(&log, number, house, &time)));
+        let channel = Channel::lazy(&house.address).unwrap();
+        let house = Arc::clone(house);
+        let disturb = move |seq: u64, draw: u64| match seq % DISTURBED_EVERY {
+            100 => house.cut(draw),
+            200 => house.drain(draw),
+            _ => {}
+        };
+        clients.push(Arc::new(Client::new(&log, number, channel, &time, Box::new(disturb))));
     }
     let mut callers = Vec::new();
     for client in &clients {
         for _ in 0..CALLERS {
             let random = Random(random.next());
-            callers.push(tokio::spawn(Arc::clone(client).work(CALLS_EACH, random)));
+            callers.push(tokio::spawn(Arc::clone(client).work(CALLS_EACH, None, random)));
         }
     }
     for caller in callers {
@@ -117,7 +130,7 @@ async fn work(seed: u64, folder: &Folder) -> Trial {
 }
 
 /// Notes by how much a plain timer is late, at most: this machine may have other things to do.
-async fn beat(time: Time, lag: Arc<AtomicU64>) {
+pub(crate) async fn beat(time: Time, lag: Arc<AtomicU64>) {
     loop {
         let due = time.now() + BEAT_EVERY;
         time.clock.sleep_until(due).await;
@@ -126,31 +139,35 @@ async fn beat(time: Time, lag: Arc<AtomicU64>) {
 }
 
 impl Trial {
-    /// That calls end within 15 ms of their deadlines is shown on virtual time. Here a call's
-    /// end may have to wait for its turn some times over.
     const fn rules(&self) -> Rules {
-        let Rules { transit_us, grace_us, .. } = Rules::REAL;
-        let wait_us = 100_000 + 4 * self.lag_us;
-        let (transit_us, grace_us) = (transit_us + wait_us, grace_us + wait_us);
-        Rules { transit_us, grace_us, ..Rules::REAL }
+        rules(self.lag_us)
     }
+}
+
+/// That calls end within 15 ms of their deadlines is shown on virtual time. Here a call's end may
+/// have to wait for its turn some times over.
+pub(crate) const fn rules(lag_us: u64) -> Rules {
+    let Rules { transit_us, grace_us, .. } = Rules::REAL;
+    let wait_us = 100_000 + 4 * lag_us;
+    let (transit_us, grace_us) = (transit_us + wait_us, grace_us + wait_us);
+    Rules { transit_us, grace_us, ..Rules::REAL }
 }
 
 /// The clock of both sides, and its origin.
 #[derive(Clone)]
-struct Time {
+pub(crate) struct Time {
     clock: Arc<dyn Clock>,
     origin: Instant,
 }
 
 impl Time {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = Runtime::tokio().clock;
         let origin = clock.now();
         Self { clock, origin }
     }
 
-    fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         self.clock.now()
     }
 
@@ -161,10 +178,10 @@ impl Time {
 }
 
 /// SplitMix64.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -182,10 +199,10 @@ impl Random {
 }
 
 /// A folder for the logs of one workload, gone when dropped.
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name =
             format!("ledgered-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -194,7 +211,7 @@ impl Folder {
         Self(path)
     }
 
-    fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&self.0).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
     }
@@ -213,6 +230,8 @@ const CLIENTS: u64 = 4;
 /// Callers of one client: more than the first server takes, fewer than may be sent unseen.
 const CALLERS: u64 = 24;
 const CALLS_EACH: u64 = 60;
+/// One cut and one drain in so many calls of a client.
+const DISTURBED_EVERY: u64 = 400;
 const WORK_MAX: Duration = Duration::from_secs(40);
 const BEAT_EVERY: Duration = Duration::from_millis(5);
 

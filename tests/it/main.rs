@@ -41,6 +41,7 @@ mod panics;
 mod patience;
 mod policy;
 mod proxy;
+mod races;
 mod raw;
 mod raw_call;
 mod resets;

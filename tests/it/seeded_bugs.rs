@@ -60,7 +60,11 @@ const fn expected(bug: Bug) -> &'static [Invariant] {
         | Bug::GoawayLies
         | Bug::DeafKeepalive
         | Bug::BudgetForgets
-        | Bug::RoomLeaks => &[],
+        | Bug::RoomLeaks
+        | Bug::CrashLeaks
+        | Bug::NestOverstays
+        | Bug::NestRetries
+        | Bug::NestLies => &[],
     }
 }
 

@@ -18,6 +18,10 @@ pub(super) struct Case<'a> {
     pub(super) sents: &'a [OnWire],
     pub(super) ends: &'a [Ended],
     pub(super) runs: &'a [Run],
+    /// The execution that made the call, if one did.
+    pub(super) maker: Option<&'a Run>,
+    /// When its client was killed.
+    pub(super) crashed_at_us: Option<u64>,
 }
 
 impl Case<'_> {
@@ -31,6 +35,10 @@ impl Case<'_> {
             self.drains(verdict);
         }
         self.times(verdict);
+        self.time_granted(verdict);
+        if let Some(maker) = self.maker {
+            self.nested(verdict, maker);
+        }
         for end in self.ends {
             self.answer(verdict, end);
         }
@@ -38,7 +46,12 @@ impl Case<'_> {
 
     /// L1: one outcome, in time.
     fn outcomes(&self, verdict: &mut Verdict) {
-        if self.ends.is_empty() {
+        let limit = self.deadline_us().max(self.issue.issued_at_us);
+        let limit = limit.saturating_add(self.rules.grace_us);
+        if self.ends.is_empty() && self.crashed_at_us.is_some_and(|at_us| at_us <= limit) {
+            verdict.open += 1;
+            verdict.open_ran += u64::from(!self.runs.is_empty());
+        } else if self.ends.is_empty() {
             verdict.lost += 1;
             self.report(verdict, Invariant::L1, || {
                 format!("lost: it has no outcome; {}", self.runs_in_words())
@@ -51,12 +64,11 @@ impl Case<'_> {
                 format!("it has {} outcomes: {}", each.len(), each.join("; "))
             });
         }
-        let limit = self.issue.deadline_at_us.saturating_add(self.rules.grace_us);
         for end in self.ends {
             if end.ended_at_us > limit {
                 verdict.late += 1;
                 self.report(verdict, Invariant::L1, || {
-                    let over = apart(self.issue.deadline_at_us, end.ended_at_us);
+                    let over = apart(self.deadline_us(), end.ended_at_us);
                     format!("late: {}, {over} from its deadline", self.end_in_words(end))
                 });
             }
@@ -146,7 +158,7 @@ impl Case<'_> {
     /// L7, and that servers' times come after the client's.
     fn times(&self, verdict: &mut Verdict) {
         let Rules { tolerance_us, transit_us, .. } = *self.rules;
-        let allowed = self.issue.deadline_at_us.saturating_add(tolerance_us + transit_us);
+        let allowed = self.deadline_us().saturating_add(tolerance_us + transit_us);
         for run in self.runs {
             let (start, given) = (run.started_at_us, run.deadline_at_us);
             if start > given {
@@ -156,12 +168,12 @@ impl Case<'_> {
                 });
             } else if start > allowed {
                 self.report(verdict, Invariant::L7, || {
-                    let over = apart(self.issue.deadline_at_us, start);
+                    let over = apart(self.deadline_us(), start);
                     format!("server {} started it {over} from the caller's deadline", run.instance)
                 });
             } else if given > allowed.saturating_add(WIRE_ROUNDING_US) {
                 self.report(verdict, Invariant::L7, || {
-                    let over = apart(self.issue.deadline_at_us, given);
+                    let over = apart(self.deadline_us(), given);
                     let server = run.instance;
                     format!("server {server} took its deadline as {over} from the caller's")
                 });
@@ -249,11 +261,16 @@ impl Case<'_> {
         }
     }
 
-    fn report(&self, verdict: &mut Verdict, what: Invariant, text: impl FnOnce() -> String) {
+    pub(super) fn report(
+        &self,
+        verdict: &mut Verdict,
+        what: Invariant,
+        text: impl FnOnce() -> String,
+    ) {
         verdict.report(what, Some(self.issue.call), text);
     }
 
-    fn end_in_words(&self, end: &Ended) -> String {
+    pub(super) fn end_in_words(&self, end: &Ended) -> String {
         let outcome = self.books.names.text(end.outcome);
         let after = apart(self.issue.issued_at_us, end.ended_at_us);
         format!("it ended {outcome} ({}) at {after}", end.disposition.as_str())
@@ -316,20 +333,20 @@ impl Nonces {
         Self(nonces)
     }
 
-    fn find<'a>(&self, runs: &'a [Run], nonce: u64) -> Option<&'a Run> {
+    pub(super) fn find<'a>(&self, runs: &'a [Run], nonce: u64) -> Option<&'a Run> {
         let at = self.0.binary_search_by_key(&nonce, |(nonce, _)| *nonce).ok()?;
         Some(&runs[self.0[at].1])
     }
 }
 
 /// The way from one time to another, in words.
-fn apart(from_us: u64, to_us: u64) -> String {
+pub(super) fn apart(from_us: u64, to_us: u64) -> String {
     let sign = if to_us < from_us { '-' } else { '+' };
     let us = from_us.abs_diff(to_us);
     format!("{sign}{}.{:03} ms", us / 1000, us % 1000)
 }
 
 /// The wire rounds the remaining time up to a millisecond.
-const WIRE_ROUNDING_US: u64 = 1_000;
+pub(super) const WIRE_ROUNDING_US: u64 = 1_000;
 /// An idempotent call has a few attempts; a broken retry has many.
 const RUNS_TOLD_MAX: usize = 4;

@@ -14,8 +14,10 @@ use std::path::PathBuf;
 
 use super::case::{Case, Nonces};
 use super::load::{Books, Class, Ended, OnWire, Run, Tried};
+use super::record::How;
 use super::report::{Call, Invariant, Verdict};
 use super::retries::{Budget, Retried, within_budget};
+use super::tiers::{maker_of, within_tiers};
 
 /// How much time is forgiven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,14 +110,19 @@ fn judge(mut books: Books, rules: &Rules) -> Verdict {
                 format!("the client issued {times} calls under this number")
             });
         }
-        let case = Case { books: &books, nonces: &nonces, rules, issue, tries, sents, ends, runs };
-        case.judge(&mut verdict);
+        let maker = maker_of(&books, &nonces, issue, &mut verdict);
+        let crashed_at_us = books.crashes.get(&issue.call.client).copied();
+        let (books, nonces) = (&books, &nonces);
+        Case { books, nonces, rules, issue, tries, sents, ends, runs, maker, crashed_at_us }
+            .judge(&mut verdict);
         let seen = tries.iter().map(|t| t.attempt).chain(sents.iter().map(|sent| sent.attempt));
         let retries = seen.chain(runs.iter().map(|run| run.attempt)).max().unwrap_or(0);
         retried.push(Retried { issue: *issue, retries });
     }
     strays(&mut verdict, (tries.rest, sents.rest), ends.rest, runs.rest);
+    stray_parents(&books, &mut verdict);
     if let Some(budget) = &rules.budget {
+        within_tiers(budget, &retried, &books, &mut verdict);
         within_budget(budget, retried, &mut verdict);
     }
     verdict
@@ -145,10 +152,23 @@ fn strays(
     }
 }
 
+/// Handlers' calls that were not issued.
+fn stray_parents(books: &Books, verdict: &mut Verdict) {
+    let is_issued = |call: &Call| books.issues.binary_search_by_key(call, |i| i.call).is_ok();
+    for (call, parent) in books.parents.iter().filter(|(call, _)| !is_issued(call)) {
+        verdict.report(Invariant::Log, Some(*call), || {
+            format!("execution {} is said to have made it, nobody issued it", parent.nonce)
+        });
+    }
+}
+
 fn count(books: &Books, verdict: &mut Verdict) {
     let total = |n: usize| u64::try_from(n).expect("a length fits in 64 bits");
     verdict.calls = total(books.issues.len());
     verdict.executions = total(books.runs.len());
+    verdict.nested = total(books.parents.len());
+    let is_dropped = |run: &&Run| run.finish.is_some_and(|(how, _)| how == How::Dropped);
+    verdict.dropped = total(books.runs.iter().filter(is_dropped).count());
     verdict.unfinished = total(books.runs.iter().filter(|run| run.finish.is_none()).count());
     for end in &books.ends {
         if end.class == Class::Ok {

@@ -2,14 +2,14 @@
 //!
 //! Invariants: a line that is not a record is an error, except a last line without its line
 //! break: its process was killed while it wrote, and what it told of had not begun. A log that
-//! ends in `stop` holds as many records as that says.
+//! ends in `stop` or `crash` holds as many records as that says.
 //!
 //! Memory: about 250 bytes for a call that ran once, so 250 MB for a million; no line is kept.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, Read as _};
 
-use super::record::{Answer, Disposition, How, Outcome, Rest, Start};
+use super::record::{Answer, Disposition, How, Outcome, Parent, Rest, Start};
 use super::report::{Call, Invariant, Verdict};
 use super::text::{LINE_BYTES_MAX, Owner, Record};
 
@@ -19,6 +19,10 @@ pub(super) struct Books {
     pub(super) issues: Vec<Issued>,
     pub(super) tries: Vec<Tried>,
     pub(super) sents: Vec<OnWire>,
+    /// Of calls that handlers made.
+    pub(super) parents: BTreeMap<Call, Parent>,
+    /// When which clients were killed.
+    pub(super) crashes: BTreeMap<u64, u64>,
     pub(super) ends: Vec<Ended>,
     pub(super) runs: Vec<Run>,
     pub(super) names: Names,
@@ -54,6 +58,7 @@ pub(super) struct OnWire {
     pub(super) call: Call,
     pub(super) attempt: u32,
     pub(super) at_us: u64,
+    pub(super) timeout_us: u64,
 }
 
 /// A final outcome.
@@ -128,7 +133,7 @@ impl Books {
     /// Files one record.
     fn take(&mut self, name: &str, log: &mut Log, record: Record<'_>) -> Result<(), String> {
         if log.is_stopped {
-            return Err(String::from("a record after the stop record"));
+            return Err(String::from("a record after the last one"));
         }
         match (log.owner, record) {
             (None, Record::Header { owner, .. }) => {
@@ -136,7 +141,14 @@ impl Books {
                 self.open(name, owner);
             }
             (Some(_), Record::Stop { records }) if records == log.records => log.is_stopped = true,
-            (Some(_), Record::Stop { records }) => {
+            (Some(Owner::Client(client)), Record::Crash { records, at_us })
+                if records == log.records =>
+            {
+                log.is_stopped = true;
+                self.verdict.crashed += 1;
+                self.crashes.insert(client, at_us);
+            }
+            (Some(_), Record::Stop { records } | Record::Crash { records, .. }) => {
                 return Err(format!("{} records, the log had {records}", log.records));
             }
             (Some(owner), Record::Rest(rest)) => {
@@ -172,10 +184,12 @@ impl Books {
                 disposition: attempt.disposition,
                 class: Class::of(attempt.outcome),
             }),
+            Record::Parent(parent) => self.take_parent(client, parent),
             Record::Sent(sent) => self.sents.push(OnWire {
                 call: Call { client, seq: sent.seq },
                 attempt: sent.attempt,
                 at_us: sent.at_us,
+                timeout_us: sent.timeout_us,
             }),
             Record::End(end) => self.ends.push(Ended {
                 call: Call { client, seq: end.seq },
@@ -189,7 +203,8 @@ impl Books {
             Record::Start { .. }
             | Record::Finish { .. }
             | Record::Rest(_)
-            | Record::Stop { .. } => {
+            | Record::Stop { .. }
+            | Record::Crash { .. } => {
                 return Err(String::from("a server's record in a client's log"));
             }
         }
@@ -217,14 +232,25 @@ impl Books {
             Record::Header { .. } => return Err(String::from("a second header")),
             Record::Issue(_)
             | Record::Attempt(_)
+            | Record::Parent(_)
             | Record::Sent(_)
             | Record::End(_)
             | Record::Rest(_)
-            | Record::Stop { .. } => {
+            | Record::Stop { .. }
+            | Record::Crash { .. } => {
                 return Err(String::from("a client's record in a server's log"));
             }
         }
         Ok(())
+    }
+
+    fn take_parent(&mut self, client: u64, parent: Parent) {
+        let call = Call { client, seq: parent.seq };
+        if self.parents.insert(call, parent).is_some() {
+            self.verdict.report(Invariant::Log, Some(call), || {
+                String::from("two executions are said to have made it")
+            });
+        }
     }
 
     /// L9

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   client  issue -> attempt* -> end      one log per client id; `sent` by who watches its wire
+//!             ^ parent: who made the call, if a handler did
 //!   server  start -> finish               one log per server instance
 //!                 \______________________ check() reads them all -> Verdict
 //! ```
@@ -16,8 +17,10 @@
 //!
 //! What a user of the writers owes: `issue` before the call is made, `end` when its outcome is in
 //! hand; `start` before the handler's body does anything, `finish` before its answer may leave
-//! (also when its future is dropped: `How::Dropped`); `close` at a good end. All times are
-//! microseconds since the UNIX epoch, or since the start of a simulation, read by the caller.
+//! (also when its future is dropped: `How::Dropped`); `close` at a good end; `parent` after the
+//! `issue` of a call that a handler makes; `crash` in the name of a client that was killed. All
+//! times are microseconds since the UNIX epoch, or since the start of a simulation, read by the
+//! caller.
 #![allow(dead_code, reason = "each test or example that includes this uses a part of it")]
 #![allow(unused_imports, reason = "as above, for the re-exports")]
 #![allow(unreachable_pub, reason = "the module is the same in binaries and in test harnesses")]
@@ -29,10 +32,12 @@ mod record;
 mod report;
 mod retries;
 mod text;
+mod tiers;
 mod writer;
 
 pub use check::{Rules, check, check_bytes, check_with};
-pub use record::{Answer, Attempt, Disposition, End, How, Issue, Outcome, Rest, Sent, Start};
+pub use record::{Answer, Attempt, Disposition, End, How, Issue, Outcome};
+pub use record::{Parent, Rest, Sent, Start};
 pub use report::{Call, Invariant, Verdict, Violation};
 pub use retries::Budget;
 pub use text::{Owner, Record};

@@ -45,6 +45,21 @@ pub struct Sent {
     pub attempt: u32,
     /// When it had left the client.
     pub at_us: u64,
+    /// The time that it grants, as it travels: rounded up to a millisecond.
+    pub timeout_us: u64,
+}
+
+/// Whose call a call is that a handler makes. Goes after its issue, before anything is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// The handler's call.
+    pub seq: u64,
+    /// The client of the call that the handler serves.
+    pub client: u64,
+    /// The number of the call that the handler serves.
+    pub parent_seq: u64,
+    /// The execution that makes the call.
+    pub nonce: u64,
 }
 
 /// The final outcome of a call, as its caller saw it.

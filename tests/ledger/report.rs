@@ -64,8 +64,12 @@ pub struct Verdict {
     pub servers: u64,
     /// Logs that were not closed in good order: their process was killed.
     pub torn: u64,
+    /// Clients that were killed, and their logs say so.
+    pub crashed: u64,
     /// Calls issued.
     pub calls: u64,
+    /// Of these, calls that handlers made.
+    pub nested: u64,
     /// Final outcomes `ok`.
     pub ok: u64,
     /// All other final outcomes, by their text.
@@ -74,6 +78,12 @@ pub struct Verdict {
     pub executions: u64,
     /// Handlers that were started and have no end in the log. No violation of itself.
     pub unfinished: u64,
+    /// Handlers whose future was dropped before its end.
+    pub dropped: u64,
+    /// Calls without an outcome, since their client was killed first. No violation of itself.
+    pub open: u64,
+    /// Of these, calls whose handlers were started.
+    pub open_ran: u64,
     /// Calls without an outcome (L1).
     pub lost: u64,
     /// Calls with more than one outcome (L1).
@@ -117,10 +127,15 @@ impl Verdict {
             ("clients", self.clients),
             ("servers", self.servers),
             ("torn", self.torn),
+            ("crashed", self.crashed),
             ("calls", self.calls),
+            ("nested", self.nested),
             ("ok", self.ok),
             ("executions", self.executions),
             ("unfinished", self.unfinished),
+            ("dropped", self.dropped),
+            ("open", self.open),
+            ("open_ran", self.open_ran),
             ("lost", self.lost),
             ("doubled", self.doubled),
             ("late", self.late),
@@ -215,14 +230,24 @@ impl fmt::Display for Verdict {
         }
         let (clients, servers, torn) = (self.clients, self.servers, self.torn);
         writeln!(f, "  logs        {clients} of clients, {servers} of servers, {torn} torn")?;
-        writeln!(f, "  calls       {}", self.calls)?;
+        writeln!(f, "  calls       {}, {} of them by handlers", self.calls, self.nested)?;
         writeln!(f, "    {:<32} {:>10}", "ok", self.ok)?;
         for (name, n) in &self.errors {
             writeln!(f, "    {name:<32} {n:>10}")?;
         }
         let (lost, doubled, late) = (self.lost, self.doubled, self.late);
         writeln!(f, "  outcomes    {lost} lost, {doubled} doubled, {late} late")?;
-        writeln!(f, "  executions  {}, {} of them unfinished", self.executions, self.unfinished)?;
+        let (crashed, open, open_ran) = (self.crashed, self.open, self.open_ran);
+        writeln!(
+            f,
+            "  crashes     {crashed} of clients, under {open} calls, {open_ran} of which ran"
+        )?;
+        let (unfinished, dropped) = (self.unfinished, self.dropped);
+        writeln!(
+            f,
+            "  executions  {}, {unfinished} of them unfinished, {dropped} dropped",
+            self.executions
+        )?;
         writeln!(f, "  invariant                                                     broken")?;
         for invariant in INVARIANTS {
             let (name, meaning) = (invariant.as_str(), invariant.meaning());

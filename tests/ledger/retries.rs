@@ -25,6 +25,8 @@ pub struct Budget {
     pub window_us: u64,
     /// The longest time from a call's issue to its last retry.
     pub longest_us: u64,
+    /// Attempts of all calls that the executions of one call make.
+    pub nested_max: u32,
 }
 
 /// A call, and how often it was retried for all one can see.

@@ -4,13 +4,15 @@
 //! switchback-ledger 1 client|server ID PID        the first line: format version, whose log
 //! issue SEQ METHOD VERSION IDEMPOTENT ISSUED DEADLINE
 //! attempt SEQ N SERVER|- OUTCOME DISPOSITION
-//! sent SEQ N AT
+//! parent SEQ CLIENT PARENT_SEQ NONCE              a handler made this call, in this execution
+//! sent SEQ N AT TIMEOUT
 //! end SEQ OUTCOME DISPOSITION ENDED NONCE CLIENT SEQ INSTANCE VERSION
 //! end SEQ OUTCOME DISPOSITION ENDED -             no answer came
 //! start NONCE CLIENT SEQ ATTEMPT METHOD VERSION STARTED DEADLINE
 //! finish NONCE ok|err|panic|dropped AT
 //! rest CALLS BYTES TASKS                          what was left when all was over
 //! stop RECORDS                                    the last line, when closed in good order
+//! crash RECORDS AT                                the last line, by whoever killed the process
 //! ```
 //!
 //! Invariants: a record never holds a line break, so that a line without one is a torn line; a
@@ -18,7 +20,8 @@
 
 use std::io::Write as _;
 
-use super::record::{Answer, Attempt, Disposition, End, How, Issue, Outcome, Rest, Sent, Start};
+use super::record::{Answer, Attempt, Disposition, End, How, Issue, Outcome};
+use super::record::{Parent, Rest, Sent, Start};
 
 /// Whose log it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +36,14 @@ pub enum Record<'a> {
     Header { owner: Owner, pid: u32 },
     Issue(Issue<'a>),
     Attempt(Attempt<'a>),
+    Parent(Parent),
     Sent(Sent),
     End(End<'a>),
     Start { nonce: u64, start: Start<'a> },
     Finish { nonce: u64, how: How, at_us: u64 },
     Rest(Rest),
     Stop { records: u64 },
+    Crash { records: u64, at_us: u64 },
 }
 
 impl<'a> Record<'a> {
@@ -62,10 +67,17 @@ impl<'a> Record<'a> {
                 outcome: words.outcome()?,
                 disposition: words.disposition()?,
             }),
+            "parent" => Self::Parent(Parent {
+                seq: words.number("seq")?,
+                client: words.number("the parent's client")?,
+                parent_seq: words.number("the parent's seq")?,
+                nonce: words.number("nonce")?,
+            }),
             "sent" => Self::Sent(Sent {
                 seq: words.number("seq")?,
                 attempt: words.number("attempt")?,
                 at_us: words.number("at")?,
+                timeout_us: words.number("timeout")?,
             }),
             "end" => Self::End(End {
                 seq: words.number("seq")?,
@@ -97,6 +109,9 @@ impl<'a> Record<'a> {
                 tasks: words.number("tasks")?,
             }),
             "stop" => Self::Stop { records: words.number("records")? },
+            "crash" => {
+                Self::Crash { records: words.number("records")?, at_us: words.number("at")? }
+            }
             other => return Err(format!("{other:?} is no record")),
         };
         match words.0.next() {
@@ -130,8 +145,11 @@ impl<'a> Record<'a> {
                 put_outcome(line, attempt.outcome);
                 put(line, format_args!(" {}", attempt.disposition.as_str()));
             }
-            Self::Sent(Sent { seq, attempt, at_us }) => {
-                put(line, format_args!("sent {seq} {attempt} {at_us}"));
+            Self::Parent(Parent { seq, client, parent_seq, nonce }) => {
+                put(line, format_args!("parent {seq} {client} {parent_seq} {nonce}"));
+            }
+            Self::Sent(Sent { seq, attempt, at_us, timeout_us }) => {
+                put(line, format_args!("sent {seq} {attempt} {at_us} {timeout_us}"));
             }
             Self::End(end) => put_end(line, &end),
             Self::Start { nonce, start } => {
@@ -148,6 +166,7 @@ impl<'a> Record<'a> {
                 put(line, format_args!("rest {calls} {bytes} {tasks}"));
             }
             Self::Stop { records } => put(line, format_args!("stop {records}")),
+            Self::Crash { records, at_us } => put(line, format_args!("crash {records} {at_us}")),
         }
         line.push(b'\n');
     }

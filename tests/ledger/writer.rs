@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::record::{Attempt, End, How, Issue, Rest, Sent, Start};
+use super::record::{Attempt, End, How, Issue, Parent, Rest, Sent, Start};
 use super::text::{Owner, Record};
 
 /// What one client writes.
@@ -66,6 +66,14 @@ impl ClientLog {
         lock(&self.log).put(&Record::Attempt(attempt))
     }
 
+    /// The call that was issued is made by a handler.
+    ///
+    /// # Errors
+    /// See [`Self::issue`].
+    pub fn parent(&self, parent: Parent) -> io::Result<()> {
+        lock(&self.log).put(&Record::Parent(parent))
+    }
+
     /// A request was seen on its way.
     ///
     /// # Errors
@@ -88,6 +96,15 @@ impl ClientLog {
     /// See [`Self::issue`].
     pub fn rest(&self, rest: Rest) -> io::Result<()> {
         lock(&self.log).put(&Record::Rest(rest))
+    }
+
+    /// The client's process was killed; whoever did it writes this. Its calls that are open have
+    /// no outcome, and nothing can be written after it.
+    ///
+    /// # Errors
+    /// See [`Self::issue`].
+    pub fn crash(&self, at_us: u64) -> io::Result<()> {
+        lock(&self.log).crash(at_us)
     }
 
     /// Hands what was buffered to the operating system.
@@ -227,7 +244,16 @@ impl Log {
 
     fn close(&mut self) -> io::Result<()> {
         let records = self.records;
-        self.put(&Record::Stop { records })?;
+        self.end(&Record::Stop { records })
+    }
+
+    fn crash(&mut self, at_us: u64) -> io::Result<()> {
+        let records = self.records;
+        self.end(&Record::Crash { records, at_us })
+    }
+
+    fn end(&mut self, last: &Record<'_>) -> io::Result<()> {
+        self.put(last)?;
         self.flush()?;
         self.is_open = false;
         Ok(())

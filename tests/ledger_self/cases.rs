@@ -120,6 +120,7 @@ fn retries_stay_within_their_budget() {
         reserve: 2,
         window_us: 1_000_000,
         longest_us: 200_000,
+        nested_max: 0,
     };
     // Ten calls every 100 ms, `retried` of which have a second attempt; nothing else of note.
     let history = |retried: &[u64], attempt: u32| {
@@ -269,6 +270,7 @@ const BROKEN: &[(&[Invariant], Edits)] = &[
     (&[L3, L5], &[(START_1, "start 3298534883329 7 1 0 bank/pay 2 1002000 1100500\n\
                              start 3298534890000 7 1 0 bank/pay 2 1003000 1100500")]),
     (&[L4, L5], &[("7 2 1 bank/look", "7 2 0 bank/look")]),
+    // L5 of what handlers made, L7 of what requests grant: in `tiers`.
     // L9: something is left, at the client and at the server.
     (&[L9], &[("end 5 deadline", "rest 1 0 0\nend 5 deadline")]),
     (&[L9], &[("dropped 1100500", "dropped 1100500\nrest 0 16384 0")]),

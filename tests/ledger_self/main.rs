@@ -2,6 +2,7 @@
 //!
 //! - `cases`: one small ledger by hand, clean, and each invariant broken in the smallest ways.
 //! - `histories`: random clean histories, each then broken by one of a list of mutations.
+//! - `tiers`: calls that handlers make, and clients that are killed.
 //! - `files`: torn, empty, foreign and malformed logs; a process that is really killed.
 
 #[path = "../ledger/mod.rs"]
@@ -11,3 +12,4 @@ mod cases;
 mod files;
 mod histories;
 mod history;
+mod tiers;

@@ -5,11 +5,12 @@
 //! wakes anyone, as the contract of futures has it.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use switchback::service::Fingerprint;
 use switchback::{CallError, Channel, ClientConfig, Code, Disposition, Status, Stub};
 
@@ -19,9 +20,12 @@ use crate::house::{
     BLOCKING, Complaints, Ending, KINDS, Kind, LOOK, OldOrder, Order, PLAIN, Receipt, SPAWNED,
     STUBBORN, TAG, TURN, tag_of,
 };
-use crate::ledger::{self, Answer, ClientLog, End, Issue, Memory, Outcome, Rest, Sent};
+use crate::ledger::{
+    self, Answer, Call, ClientLog, End, Issue, Memory, Outcome, Parent, Rest, Sent,
+};
 use crate::net::Net;
 use crate::random::Random;
+use crate::relay::{self, Errand, RELAYS, Relays, Served};
 
 /// One client: a channel, a log, and many callers.
 pub(crate) struct Client {
@@ -35,6 +39,8 @@ pub(crate) struct Client {
     log: ClientLog,
     memory: Memory,
     issued: AtomicU64,
+    /// Its process was killed.
+    is_crashed: AtomicBool,
     excuses: Excuses,
     complaints: Complaints,
 }
@@ -44,8 +50,8 @@ pub(crate) struct Client {
 pub(crate) struct Habits {
     /// Of a hundred calls, so many are dropped before their outcome.
     pub(crate) dropped: u64,
-    /// All of them are dropped after so many polls.
-    pub(crate) polls: Option<u64>,
+    /// All of them are waited for so long.
+    pub(crate) patience: Option<Patience>,
     /// Of a hundred calls that cannot be stopped, so many are dropped long before their end.
     pub(crate) abandoned: u64,
     /// So many have a deadline of a few milliseconds.
@@ -60,6 +66,7 @@ pub(crate) struct Habits {
     pub(crate) rests: u64,
     pub(crate) rest_us_max: u64,
     pub(crate) hold_us_max: u64,
+    pub(crate) relays: Relays,
 }
 
 /// One call to be.
@@ -70,10 +77,12 @@ pub(crate) struct Plan {
     pub(crate) patience: Patience,
     /// It is polled with another waker each time, and now and then for no reason.
     pub(crate) is_restless: bool,
+    /// What its handler is to call in turn; `kind` is a relay then.
+    pub(crate) errand: Option<Errand>,
 }
 
 /// How long the caller waits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) enum Patience {
     Whole,
     /// Drops the call after so many polls.
@@ -91,6 +100,13 @@ struct Held<F> {
     is_restless: bool,
     polls: u64,
     generation: Arc<AtomicU64>,
+}
+
+/// A call that was written down, and whose outcome was not: whoever drops it gives it up.
+struct Open<'a> {
+    client: &'a Client,
+    seq: u64,
+    is_over: bool,
 }
 
 /// Wakes only while no newer one was made.
@@ -121,6 +137,7 @@ impl Client {
             log,
             memory,
             issued: AtomicU64::new(0),
+            is_crashed: AtomicBool::new(false),
             excuses,
             complaints: complaints.clone(),
         };
@@ -173,14 +190,41 @@ impl Client {
         }
     }
 
+    /// Its process is about to be killed: calls that are open have no outcome. `sent` is what was
+    /// seen of them.
+    pub(crate) fn crash(&self, sent: &[Sent]) {
+        for sent in sent {
+            self.log.sent(*sent).expect("it is open");
+        }
+        self.log.crash(self.executor.now_us()).expect("it is closed once");
+        self.is_crashed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_crashed(&self) -> bool {
+        self.is_crashed.load(Ordering::Relaxed)
+    }
+
+    /// Calls made so far.
+    pub(crate) fn issued(&self) -> u64 {
+        self.issued.load(Ordering::Relaxed)
+    }
+
     /// Makes one call, and says how it ended, if it did.
     pub(crate) async fn call(&self, plan: Plan) -> Option<Result> {
-        let Plan { kind, mut order, timeout, patience, is_restless } = plan;
+        self.call_for(plan, None).await
+    }
+
+    /// The same for a handler, while it serves another call.
+    pub(crate) async fn call_for(&self, plan: Plan, served: Option<Served>) -> Option<Result> {
+        let Plan { kind, mut order, timeout, patience, is_restless, errand } = plan;
+        let Some(channel) = self.channel.lock().unwrap().clone() else {
+            return Some(Err(Status::new(Code::ABORTED, "its channel is gone").into()));
+        };
         let seq = self.issued.fetch_add(1, Ordering::Relaxed);
         (order.client, order.seq) = (self.number, seq);
         let now_us = self.executor.now_us();
         let timeout_us = u64::try_from(timeout.as_micros()).unwrap();
-        let method: &Kind = &KINDS[kind];
+        let method: &Kind = if errand.is_some() { &RELAYS[kind] } else { &KINDS[kind] };
         let issue = Issue {
             seq,
             method: method.name,
@@ -190,6 +234,8 @@ impl Client {
             deadline_at_us: now_us + timeout_us,
         };
         self.log.issue(issue).unwrap();
+        let inherited_us = served.map_or(u64::MAX, |served| self.write_parent(seq, served));
+        let deadline_at_us = inherited_us.min(now_us + timeout_us);
         self.executor.note("issue", [self.number, seq, timeout_us], || {
             format!(
                 "call {}/{seq}: {} within {timeout:?}, {patience:?}, {:?}, hold {} us",
@@ -197,23 +243,45 @@ impl Client {
             )
         });
         let answer_bytes = order.answer_bytes;
-        let channel = self.channel.lock().unwrap().clone()?;
-        let call = channel.call(&STUBS[kind], order).timeout(timeout);
-        let call = call.metadata(TAG, &tag_of(self.number, seq));
-        drop(channel);
-        let longest = timeout + HUNG_AFTER;
-        let Some(result) = self.within(call, patience, is_restless, longest).await else {
+        let tag = tag_of(self.number, seq);
+        let held = (patience, is_restless, timeout + HUNG_AFTER);
+        let mut open = Open { client: self, seq, is_over: false };
+        let result = match errand {
+            None => {
+                let call = channel.call(&STUBS[kind], order).timeout(timeout).metadata(TAG, &tag);
+                drop(channel);
+                self.within(call, held).await
+            }
+            Some(errand) => {
+                let call = channel.call(&relay::STUBS[kind], errand.with(order));
+                let call = call.timeout(timeout).metadata(TAG, &tag);
+                drop(channel);
+                self.within(call, held).await
+            }
+        };
+        open.is_over = true;
+        let Some(result) = result else {
             let text = || format!("call {}/{seq}", self.number);
             self.executor.note("hung", [self.number, seq, 0], text);
             return None;
         };
-        let left_us = (now_us + timeout_us).saturating_sub(self.executor.now_us());
+        let left_us = deadline_at_us.saturating_sub(self.executor.now_us());
         self.look_at(seq, (answer_bytes, left_us), result.as_ref());
-        self.write_end(seq, result.as_ref());
+        self.write_end(seq, result.as_ref()).expect("it is open");
         result
     }
 
-    fn write_end(&self, seq: u64, result: Option<&Result>) {
+    /// Whose call it is; until when that has time.
+    fn write_parent(&self, seq: u64, served: Served) -> u64 {
+        let Served { client, seq: parent_seq, nonce, deadline_at_us } = served;
+        self.log.parent(Parent { seq, client, parent_seq, nonce }).expect("it is open");
+        self.executor.note("nest", [self.number, seq, nonce], || {
+            format!("call {}/{seq} for {client}/{parent_seq}, execution {nonce}", self.number)
+        });
+        deadline_at_us
+    }
+
+    fn write_end(&self, seq: u64, result: Option<&Result>) -> std::io::Result<()> {
         let (outcome, disposition, answer) = judge(result);
         let disposition = match disposition {
             Disposition::NotProcessed => ledger::Disposition::NotProcessed,
@@ -230,7 +298,7 @@ impl Client {
             };
             format!("call {}/{seq}: {outcome} ({said}) {why}", self.number)
         });
-        self.log.end(End { seq, outcome, disposition, ended_at_us, answer }).unwrap();
+        self.log.end(End { seq, outcome, disposition, ended_at_us, answer })
     }
 
     /// What an outcome must never be, whatever goes wrong outside.
@@ -242,7 +310,9 @@ impl Client {
                 let is_whole = len == answer_bytes && receipt.pad.iter().all(|b| *b == 0x5a);
                 (!is_whole).then(|| format!("{len} bytes came, {answer_bytes} were asked for"))
             }
-            Some(Err(CallError::Rpc(status))) => self.excuses.missing(status, left_us),
+            Some(Err(CallError::Rpc(status))) => {
+                self.excuses.missing(Call { client: self.number, seq }, status, left_us)
+            }
         };
         if let Some(wrong) = wrong {
             self.complaints.add(format!("call {}/{seq}: {wrong}", self.number));
@@ -254,9 +324,7 @@ impl Client {
     async fn within(
         &self,
         call: impl Future<Output = Result> + Send + Unpin,
-        patience: Patience,
-        is_restless: bool,
-        longest: Duration,
+        (patience, is_restless, longest): (Patience, bool, Duration),
     ) -> Option<Option<Result>> {
         let (mut limit, is_hung) = match patience {
             Patience::Us(us) => (self.executor.sleep_us(us), false),
@@ -273,8 +341,11 @@ impl Client {
         .await
     }
 
-    /// The client's log, when all its calls have ended.
+    /// The client's log: to its end by a kill, or when all its calls have ended.
     pub(crate) fn close(&self, sent: Vec<Sent>, rest: Rest) -> Vec<u8> {
+        if self.is_crashed() {
+            return self.memory.bytes();
+        }
         for sent in sent {
             self.log.sent(sent).expect("it is open");
         }
@@ -313,6 +384,15 @@ impl<F: Future<Output = Result> + Unpin> Held<F> {
     }
 }
 
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // Of a client that is killed the log is closed, and the call has no outcome.
+            let _is_written = self.client.write_end(self.seq, None);
+        }
+    }
+}
+
 impl Wake for Stale {
     fn wake(self: Arc<Self>) {
         if self.generation.load(Ordering::Relaxed) == self.number {
@@ -342,7 +422,10 @@ fn class(status: &Status) -> Outcome<'static> {
         (Code::NOT_CONNECTED | Code::QUEUE_FULL, _) => Outcome::NotSent,
         (Code::CONNECTION_LOST, Disposition::NotProcessed) => Outcome::NotSent,
         (Code::CONNECTION_LOST, _) => Outcome::Unknown,
-        (Code::OVERLOADED | Code::DRAINING, _) => Outcome::Refused,
+        // A handler may have passed it on from a server of its own.
+        (Code::OVERLOADED | Code::DRAINING, Disposition::NotProcessed | Disposition::Maybe) => {
+            Outcome::Refused
+        }
         (Code::DEADLINE_EXCEEDED, _) => Outcome::Deadline,
         (Code::CANCELLED, _) => Outcome::Cancelled,
         (code, _) => Outcome::Failed(code.name().unwrap_or("nameless")),
@@ -376,9 +459,7 @@ impl Plan {
                 _ => Patience::Us(random.magnitude(1, habits.hold_us_max * 2)),
             };
         }
-        if let Some(polls) = habits.polls {
-            patience = Patience::Polls(polls);
-        }
+        patience = habits.patience.unwrap_or(patience);
         if kind == STUBBORN && random.percent(habits.abandoned) {
             // Its answer comes all the same, to a slot that others want.
             hold_us = random.between(1, habits.hold_us_max);
@@ -398,7 +479,12 @@ impl Plan {
         let timeout = Duration::from_micros(timeout_us);
         let order = Order { client: 0, seq: 0, hold_us, yields, end, pad, answer_bytes };
         let is_restless = habits.is_restless && random.flip();
-        Self { kind, order, timeout, patience, is_restless }
+        let relay = habits.relays.draw(habits, random);
+        let (kind, errand) = match relay {
+            Some((relay, errand)) => (relay, Some(errand)),
+            None => (kind, None),
+        };
+        Self { kind, order, timeout, patience, is_restless, errand }
     }
 
     /// A call that should succeed at once.
@@ -406,17 +492,23 @@ impl Plan {
         let (hold_us, yields, end, answer_bytes) = (0, 0, Ending::Ok, 3);
         let pad = Vec::new();
         let order = Order { client: 0, seq: 0, hold_us, yields, end, pad, answer_bytes };
-        let (patience, is_restless) = (Patience::Whole, false);
-        Self { kind: PLAIN, order, timeout, patience, is_restless }
+        let (patience, is_restless, errand) = (Patience::Whole, false, None);
+        Self { kind: PLAIN, order, timeout, patience, is_restless, errand }
+    }
+
+    /// The same through both tiers.
+    pub(crate) fn relayed(timeout: Duration) -> Self {
+        let errand = Some(Errand::plain(timeout));
+        Self { kind: relay::DROPPED, errand, ..Self::plain(timeout) }
     }
 }
 
 impl Habits {
     /// Calls that are waited for.
-    pub(crate) const fn patient() -> Self {
+    pub(crate) fn patient() -> Self {
         Self {
             dropped: 0,
-            polls: None,
+            patience: None,
             abandoned: 0,
             hurried: 0,
             panics: 0,
@@ -426,13 +518,14 @@ impl Habits {
             rests: 0,
             rest_us_max: 0,
             hold_us_max: 5000,
+            relays: Relays::default(),
         }
     }
 
     pub(crate) fn draw(random: &mut Random) -> Self {
         Self {
             dropped: random.pick(&[0, 10, 40]),
-            polls: None,
+            patience: None,
             abandoned: random.pick(&[0, 80, 80]),
             hurried: random.pick(&[0, 10, 40]),
             panics: random.pick(&[0, 0, 3]),
@@ -442,6 +535,7 @@ impl Habits {
             rests: random.pick(&[5, 10, 30]),
             rest_us_max: random.pick(&[500_000, 2_000_000]),
             hold_us_max: random.pick(&[100, 10_000, 500_000]),
+            relays: Relays::default(),
         }
     }
 }

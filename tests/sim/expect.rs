@@ -14,24 +14,33 @@ use switchback::{Code, Disposition, ErrorKind, Status};
 use crate::executor::Halt;
 use crate::faults::Fault;
 use crate::house::House;
-use crate::ledger::{Budget, Rest, Rules, Verdict, check_bytes};
+use crate::ledger::{Budget, Call, Rest, Rules, Verdict, check_bytes};
+use crate::relay::PassedOn;
 use crate::world::{GOD, Setting, World};
 
 /// What may explain that a call fails; drawn from what a seed has drawn.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Excuses {
     /// Connections end in no good order, or cannot be had.
     is_lossy: bool,
     has_versions: bool,
+    /// A handler may pass on what ended its own call.
+    passed_on: PassedOn,
 }
 
 impl Excuses {
-    pub(crate) fn of(setting: &Setting) -> Self {
-        Self { is_lossy: !setting.is_lossless(), has_versions: setting.mix.has(Fault::Versions) }
+    pub(crate) fn of(setting: &Setting, passed_on: &PassedOn) -> Self {
+        let is_lossy = !setting.is_lossless();
+        let has_versions = setting.mix.has(Fault::Versions);
+        Self { is_lossy, has_versions, passed_on: passed_on.clone() }
     }
 
-    /// Why nothing explains this status, if so; `left_us` were left until the deadline.
-    pub(crate) fn missing(self, status: &Status, left_us: u64) -> Option<String> {
+    /// Why nothing explains this status of a call, if so; `left_us` were left until the deadline.
+    pub(crate) fn missing(&self, call: Call, status: &Status, left_us: u64) -> Option<String> {
+        if status.disposition() == Disposition::Processed && self.passed_on.has(call, status.code())
+        {
+            return None;
+        }
         let is_explained = match status.code() {
             // The caller's own wish, or a limit: of the deadline, of calls, of the queue. Or a
             // handler that panicked as ordered.
@@ -64,7 +73,7 @@ impl Excuses {
         (!is_sound).then(|| format!("nothing explains {status}: {error}"))
     }
 
-    fn explain(self, reason: CloseReason) -> bool {
+    const fn explain(&self, reason: CloseReason) -> bool {
         match reason {
             CloseReason::NORMAL | CloseReason::SHUTDOWN | CloseReason::AGE | CloseReason::IDLE => {
                 true
@@ -86,9 +95,14 @@ pub(crate) fn judge(world: &World, setting: &Setting) -> Verdict {
         let load = house.totals.load();
         let (calls, bytes) = (count(load.calls), count(load.bytes));
         let rest = Rest { calls, bytes, tasks: count(world.executor.tasks_of(house.process)) };
+        if let Some(next) = house.next() {
+            logs.push((format!("client {}", next.number), {
+                next.close(world.tap.sent_by(next.number), Rest::default())
+            }));
+        }
         logs.push((format!("instance {}", house.instance), house.close(rest)));
     }
-    for client in world.clients() {
+    for client in world.all_clients() {
         let tasks = count(world.executor.tasks_of(client.seams.process()));
         let rest = Rest { calls: 0, bytes: 0, tasks };
         logs.push((
@@ -124,7 +138,7 @@ pub(crate) fn halted(world: &World, halt: &Halt) -> String {
 /// What connections and servers still hold; nothing, when faults are over and calls have ended.
 pub(crate) fn unrest(world: &World) -> Vec<String> {
     let mut unrest = Vec::new();
-    for client in world.clients() {
+    for client in world.callers() {
         let said = client.describe();
         for what in ["calls: ", "queued_bytes: ", "waiting: "] {
             let numbers = said.split(what).skip(1);
@@ -171,7 +185,7 @@ pub(crate) fn residue(world: &World, wrong: &mut Vec<String>) {
         }
     };
     let executor = &world.executor;
-    for client in world.clients() {
+    for client in world.all_clients() {
         let of = format!("client {}", client.number);
         left("tasks", &of, executor.tasks_of(client.seams.process()));
         left("connections' states", &of, Arc::strong_count(&client.seams) - 1);
@@ -180,8 +194,9 @@ pub(crate) fn residue(world: &World, wrong: &mut Vec<String>) {
         for house in houses {
             let of = format!("instance {}", house.instance);
             left("tasks", &of, executor.tasks_of(house.process));
-            // The handle to its methods holds no seams.
-            left("connections' states", &of, Arc::strong_count(&house.seams) - 1);
+            // The handle to its methods holds no seams; a client of the next tier does.
+            let known = 1 + usize::from(house.next().is_some());
+            left("connections' states", &of, Arc::strong_count(&house.seams) - known);
             if !house.is_killed() && house.served().is_none() {
                 left("servers", &of, 1);
             }
@@ -207,6 +222,8 @@ const BUDGET: Budget = Budget {
     reserve: 10,
     window_us: 10_000_000,
     longest_us: 3_000_000,
+    // Three attempts, and one for each retry of the call: an execution makes one call.
+    nested_max: 5,
 };
 /// A call that nobody read, time after time, is sent again after so long at most, if there is time
 /// for it.

@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::caller::Client;
 use crate::house::{KINDS, TURN};
-use crate::link::{Link, Side};
+use crate::link::Side;
 use crate::random::Random;
 use crate::world::World;
 
@@ -38,6 +37,19 @@ pub(crate) enum Fault {
     Versions,
     /// A client takes a new channel and lets the old one go.
     Renew,
+    /// A client's process is killed, and mostly another takes its place. Drawn on its own.
+    Crash,
+}
+
+/// What becomes of the connections of a process that is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// Its system closes them.
+    Closed,
+    /// They are reset: what was on its way is lost.
+    Reset,
+    /// Nobody is told.
+    Silent,
 }
 
 /// The faults of a seed.
@@ -66,9 +78,10 @@ impl Fault {
         Self::Renew,
     ];
 
-    /// No call fails for it: versions change and channels go as they do in operation.
+    /// No call of anybody else fails for it: versions change and clients go as they do in
+    /// operation.
     const fn is_harmless(self) -> bool {
-        matches!(self, Self::Versions | Self::Renew)
+        matches!(self, Self::Versions | Self::Renew | Self::Crash)
     }
 }
 
@@ -88,6 +101,11 @@ impl Mix {
     /// Faults that are not drawn: whoever asks for them lets them happen.
     pub(crate) fn scripted(kinds: &[Fault]) -> Self {
         Self { kinds: kinds.to_vec(), pause_us_max: 0, is_scripted: true }
+    }
+
+    /// Another kind.
+    pub(crate) fn add(&mut self, kind: Fault) {
+        self.kinds.push(kind);
     }
 
     /// Whether this kind happens.
@@ -119,8 +137,8 @@ pub(crate) async fn inject(world: Arc<World>, mix: Mix, mut random: Random) {
 }
 
 fn happen(world: &Arc<World>, kind: Fault, random: &mut Random) {
-    let link = any(world.net.links(), random);
-    let port = random.pick(&world.ports());
+    let link = any(&world.net.links(), random);
+    let port = random.pick(world.ports());
     let while_us = random.magnitude(1000, 2_000_000);
     match kind {
         Fault::Cut => drop(link.inspect(|link| link.cut())),
@@ -136,8 +154,8 @@ fn happen(world: &Arc<World>, kind: Fault, random: &mut Random) {
             let side = random.pick(&[Side::Client, Side::Server]);
             drop(link.inspect(|link| link.pause_reader(side, while_us)));
         }
-        Fault::Kill => world.kill(port, false, while_us),
-        Fault::HostDeath => world.kill(port, true, while_us),
+        Fault::Kill => world.kill(port, Gone::Closed, while_us),
+        Fault::HostDeath => world.kill(port, Gone::Silent, while_us),
         Fault::Restart => {
             let has_gap = !world.mix.only_drains() && random.flip();
             world.restart(port, if has_gap { while_us } else { 0 });
@@ -147,14 +165,20 @@ fn happen(world: &Arc<World>, kind: Fault, random: &mut Random) {
         Fault::AcceptErrors => world.net.fail_accepts(port, 70),
         Fault::Versions => change_versions(world, port, random),
         Fault::Renew => {
-            let clients: Vec<Arc<Client>> = world.clients();
-            clients[random.index(clients.len())].renew();
+            drop(any(&world.clients(), random).inspect(|client| client.renew()));
+        }
+        Fault::Crash => {
+            let gone = random.pick(&[Gone::Closed, Gone::Reset, Gone::Silent]);
+            let again = random.percent(80).then(|| (while_us, random.fork()));
+            if let Some(client) = any(&world.clients(), random) {
+                world.crash(&client, gone, again);
+            }
         }
     }
 }
 
-fn any(links: Vec<Arc<Link>>, random: &mut Random) -> Option<Arc<Link>> {
-    if links.is_empty() { None } else { Some(Arc::clone(&links[random.index(links.len())])) }
+fn any<T>(things: &[Arc<T>], random: &mut Random) -> Option<Arc<T>> {
+    if things.is_empty() { None } else { Some(Arc::clone(&things[random.index(things.len())])) }
 }
 
 /// Changes the method that has two versions, as releases and roll backs do: at any time at least

@@ -16,9 +16,11 @@ use switchback::service::Retirement;
 use switchback::{CallError, Code, Cx, Dispatch, Method, Run, Server, ServerConfig, Status};
 use tokio::sync::oneshot;
 
+use crate::caller::Client;
 use crate::executor::{Executor, ProcessId, Seams, us_of};
-use crate::ledger::{How, Memory, Rest, ServerLog, Start};
+use crate::ledger::{How, Memory, Rest, Sent, ServerLog, Start};
 use crate::net::Net;
+use crate::relay::{self, PassedOn};
 
 /// What every method takes.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -67,8 +69,8 @@ pub(crate) struct Kind {
     pub(crate) name: &'static str,
     pub(crate) is_idempotent: bool,
     pub(crate) versions: &'static [u16],
-    run: Run,
-    is_cancellable: bool,
+    pub(crate) run: Run,
+    pub(crate) is_cancellable: bool,
 }
 
 /// One instance of a server, from its start to its end.
@@ -98,6 +100,9 @@ pub(crate) struct Desk {
     running: AtomicU64,
     /// How serving ended, when it has.
     pub(crate) served: Mutex<Option<Result<(), String>>>,
+    /// A client of the next tier, where there is one.
+    next: Option<Arc<Client>>,
+    passed_on: PassedOn,
     complaints: Complaints,
 }
 
@@ -106,9 +111,10 @@ pub(crate) struct Desk {
 pub(crate) struct Complaints(Arc<Mutex<Vec<String>>>);
 
 /// An execution; dropping it unfinished is an end too.
-struct Execution {
+pub(crate) struct Execution {
     desk: Arc<Desk>,
     nonce: u64,
+    version: u16,
     is_finished: bool,
 }
 
@@ -119,8 +125,8 @@ impl House {
         seams: Arc<Seams>,
         executor: &Executor,
         (port, instance): (u16, u64),
-        config: ServerConfig,
-        complaints: &Complaints,
+        (config, next): (ServerConfig, Option<Arc<Client>>),
+        (passed_on, complaints): (&PassedOn, &Complaints),
     ) -> Self {
         let process = seams.process();
         let (log, memory) = ServerLog::in_memory(instance);
@@ -130,6 +136,8 @@ impl House {
             instance,
             running: AtomicU64::new(0),
             served: Mutex::default(),
+            next,
+            passed_on: passed_on.clone(),
             complaints: complaints.clone(),
         });
         let versions = |kind: &'static Kind| kind.versions.iter().map(move |v| (kind, *v));
@@ -137,6 +145,8 @@ impl House {
         let methods = methods.map(|(kind, version)| kind.method(version, &desk));
         let server = Server::new().config(config).runtime(seams.runtime());
         let server = methods.fold(server, Server::method);
+        let relays = desk.next.iter().flat_map(|_| relay::methods(&desk));
+        let server = relays.fold(server, Server::method);
         let bound = server.listen(net.listen(process, port)).expect("its methods fit together");
         let (dispatch, totals) = (Some(bound.dispatch()), bound.totals());
         let (stop, stopped) = oneshot::channel();
@@ -152,6 +162,7 @@ impl House {
                 format!("instance {instance}: {ended:?}")
             });
             *reporter.served.lock().unwrap() = Some(ended);
+            reporter.next.iter().for_each(|next| next.release());
         });
         let (retirements, obituary, stop) = (Vec::new(), None, Some(stop));
         Self {
@@ -183,12 +194,19 @@ impl House {
         self.obituary.is_some()
     }
 
-    /// Its process is about to be killed: what it wrote is all there is.
-    pub(crate) fn bury(&mut self) {
+    /// Its process is about to be killed: what it wrote is all there is. `sent` is what was seen
+    /// of its own calls.
+    pub(crate) fn bury(&mut self, sent: Vec<Sent>) {
         self.obituary = Some(self.memory.bytes());
+        self.desk.next.iter().for_each(|next| next.crash(&sent));
         self.dispatch = None;
         self.retirements.clear();
         self.stop = None;
+    }
+
+    /// The client that its handlers are, where there is a next tier.
+    pub(crate) fn next(&self) -> Option<&Arc<Client>> {
+        self.desk.next.as_ref()
     }
 
     /// Executions that have not ended.
@@ -248,31 +266,14 @@ async fn serve(
     cx: Cx,
     order: Order,
 ) -> Result<Receipt, CallError<Receipt>> {
-    let mut execution = desk.start(kind, version, &cx, &order)?;
-    for _ in 0..order.yields {
-        yield_now().await;
-    }
-    if order.hold_us > 0 {
-        desk.executor.sleep_us(order.hold_us).await;
-    }
-    let pad = vec![0x5a; order.answer_bytes.try_into().unwrap()];
-    let (nonce, instance) = (execution.nonce, desk.instance);
-    let receipt = Receipt { nonce, client: order.client, seq: order.seq, instance, version, pad };
-    match order.end {
-        Ending::Ok => {
-            execution.finish(How::Ok);
-            Ok(receipt)
-        }
-        Ending::Err => {
-            execution.finish(How::Err);
-            Err(CallError::App(receipt))
-        }
-        Ending::Panic => panic!("{ORDERED}"),
-    }
+    let execution = desk.start(kind, version, &cx, &order)?;
+    desk.dally(&order).await;
+    execution.conclude(order)
 }
 
 impl Desk {
-    fn start(
+    /// A handler begins.
+    pub(crate) fn start(
         self: &Arc<Self>,
         kind: &Kind,
         version: u16,
@@ -308,12 +309,54 @@ impl Desk {
             self.complaints.add(format!("call {client}/{seq} came with other bytes"));
         }
         self.running.fetch_add(1, Ordering::Relaxed);
-        Ok(Execution { desk: Arc::clone(self), nonce, is_finished: false })
+        Ok(Execution { desk: Arc::clone(self), nonce, version, is_finished: false })
+    }
+
+    /// A handler takes its time.
+    pub(crate) async fn dally(&self, order: &Order) {
+        for _ in 0..order.yields {
+            yield_now().await;
+        }
+        if order.hold_us > 0 {
+            self.executor.sleep_us(order.hold_us).await;
+        }
+    }
+
+    pub(crate) fn next(&self) -> Option<&Client> {
+        self.next.as_deref()
+    }
+
+    pub(crate) const fn passed_on(&self) -> &PassedOn {
+        &self.passed_on
     }
 }
 
 impl Execution {
-    fn finish(&mut self, how: How) {
+    pub(crate) const fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
+    /// Ends as ordered.
+    pub(crate) fn conclude(mut self, order: Order) -> Result<Receipt, CallError<Receipt>> {
+        let pad = vec![0x5a; order.answer_bytes.try_into().unwrap()];
+        let Self { nonce, version, .. } = self;
+        let Order { client, seq, end, .. } = order;
+        let instance = self.desk.instance;
+        let receipt = Receipt { nonce, client, seq, instance, version, pad };
+        match end {
+            Ending::Ok => {
+                self.finish(How::Ok);
+                Ok(receipt)
+            }
+            Ending::Err => {
+                self.finish(How::Err);
+                Err(CallError::App(receipt))
+            }
+            Ending::Panic => panic!("{ORDERED}"),
+        }
+    }
+
+    pub(crate) fn finish(&mut self, how: How) {
         self.is_finished = true;
         let now_us = self.desk.executor.now_us();
         self.desk.executor.note("finish", [self.nonce, 0, 0], || {
@@ -383,7 +426,7 @@ pub(crate) fn yield_now() -> impl Future<Output = ()> + Send {
     Yield(false)
 }
 
-const fn kind(name: &'static str, run: Run) -> Kind {
+pub(crate) const fn kind(name: &'static str, run: Run) -> Kind {
     Kind { name, is_idempotent: false, versions: &[1], run, is_cancellable: true }
 }
 

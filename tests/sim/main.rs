@@ -9,6 +9,7 @@
 //!
 //! - `executor`, `net`, `link`, `tap`: tasks, time and bytes, all drawn from the seed
 //! - `world`: one simulation from its start to its end; `house`, `caller`: its servers and clients
+//! - `relay`: handlers that are clients of a second tier
 //! - `faults`: what goes wrong; `expect`: what must hold all the same
 //!
 //! Invariant: one thread runs a simulation, and nothing in it looks outside: same seed, same
@@ -28,6 +29,7 @@ mod house;
 mod link;
 mod net;
 mod random;
+mod relay;
 #[cfg(seeded_bugs)]
 mod seeded_bugs;
 mod seeds;

@@ -55,7 +55,10 @@ const fn expected(bug: Bug) -> &'static [Invariant] {
         Bug::GoawayLoses => &[Invariant::L6],
         Bug::GoawayLies => &[Invariant::L3, Invariant::L4, Invariant::L5],
         Bug::BudgetForgets => &[Invariant::L5],
-        Bug::RoomLeaks => &[Invariant::L9],
+        Bug::RoomLeaks | Bug::CrashLeaks => &[Invariant::L9],
+        Bug::NestOverstays => &[Invariant::L7],
+        Bug::NestRetries => &[Invariant::L5],
+        Bug::NestLies => &[Invariant::L4],
         // No call is the worse for it, but no channel recovers.
         Bug::DeafKeepalive => &[],
     }

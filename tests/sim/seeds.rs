@@ -7,12 +7,14 @@ use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use crate::house::ORDERED;
-use crate::world::{Report, run};
+use crate::ledger::Verdict;
+use crate::world::{Report, Setting, run_with};
 
-/// Runs a seed; a panic in it is a failure of that seed.
-pub(crate) fn run_caught(seed: u64, is_shown: bool) -> Report {
+/// Runs what a seed has drawn; a panic in it is a failure of that seed.
+pub(crate) fn run_caught(seed: u64, setting: &Setting, is_shown: bool) -> Report {
     hush();
-    catch_unwind(AssertUnwindSafe(|| run(seed, is_shown))).unwrap_or_else(|panic| {
+    let run = || run_with(seed, setting, is_shown, |_| ());
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let wrong = vec![format!("panic: {}", text.unwrap_or_default())];
@@ -29,6 +31,10 @@ pub(crate) struct Total {
     pub(crate) executions: u64,
     pub(crate) steps: u64,
     pub(crate) virtual_us: u64,
+    /// Clients that were killed, calls that were open then, and those of them that had run.
+    pub(crate) crashes: [u64; 3],
+    /// Calls that handlers made, and how many statuses handlers passed on.
+    pub(crate) nested: [u64; 2],
     pub(crate) errors: std::collections::BTreeMap<String, u64>,
     /// The first of them.
     pub(crate) failed: Vec<Report>,
@@ -63,7 +69,7 @@ pub(crate) fn run_until(
                     }
                     let seed = first.wrapping_add(at);
                     at_work.lock().unwrap().insert(seed);
-                    let report = run_caught(seed, false);
+                    let report = run_caught(seed, &Setting::draw(seed), false);
                     at_work.lock().unwrap().remove(&seed);
                     is_over.fetch_or(is_found(&report), Ordering::Relaxed);
                     let mut total = total.lock().unwrap();
@@ -102,6 +108,13 @@ impl Total {
         self.executions += report.verdict.executions;
         self.steps += report.steps;
         self.virtual_us += report.virtual_us;
+        let Verdict { crashed, open, open_ran, nested, .. } = report.verdict;
+        for (total, one) in self.crashes.iter_mut().zip([crashed, open, open_ran]) {
+            *total += one;
+        }
+        for (total, one) in self.nested.iter_mut().zip([nested, report.passed_on]) {
+            *total += one;
+        }
         for (outcome, count) in &report.verdict.errors {
             *self.errors.entry(outcome.clone()).or_default() += count;
         }
@@ -120,6 +133,9 @@ impl std::fmt::Display for Total {
         let virtual_s = virtual_us / 1_000_000;
         writeln!(f, "{seeds} seeds, {calls} calls, {ok} ok, {executions} executions")?;
         writeln!(f, "{steps} polls in {virtual_s} s of virtual time; {:?}", self.errors)?;
+        let ([crashed, open, ran], [nested, passed_on]) = (self.crashes, self.nested);
+        write!(f, "{crashed} clients killed under {open} calls, {ran} of which ran; ")?;
+        writeln!(f, "{nested} calls by handlers, {passed_on} statuses passed on")?;
         for Report { seed, wrong, .. } in self.failed.iter().take(FAILURES_SHOWN) {
             writeln!(f, "SIM_SEED={seed} cargo test --release --test sim seeds")?;
             for text in wrong {
@@ -179,7 +195,7 @@ mod tests {
     #[test]
     fn seeds() {
         if let Some(seed) = number("SIM_SEED") {
-            let report = run_caught(seed, true);
+            let report = run_caught(seed, &Setting::draw(seed), true);
             tell(&format!("{report:#?}"));
             assert!(report.wrong.is_empty(), "{}", report.wrong.join("\n"));
             return;
@@ -194,14 +210,15 @@ mod tests {
     #[test]
     fn regressions() {
         let lines = include_str!("regressions.txt").lines();
-        let seeds: Vec<(u64, &str)> = lines
-            .filter(|line| !line.starts_with('#'))
-            .filter_map(|line| line.split_once(' '))
-            .map(|(seed, why)| (seed.parse().expect("a line begins with its seed"), why))
-            .collect();
+        let lines = lines.filter(|line| !line.starts_with('#'));
+        let seeds: Vec<_> = lines.filter_map(|line| line.split_once(' ')).collect();
         assert!(!seeds.is_empty(), "the list is read");
-        for (seed, why) in seeds {
-            let Report { wrong, .. } = run_caught(seed, false);
+        for (word, why) in seeds {
+            let number = word.trim_end_matches('-');
+            let seed = number.parse().expect("a line begins with its seed");
+            let is_plain = number.len() < word.len();
+            let setting = if is_plain { Setting::plain(seed) } else { Setting::draw(seed) };
+            let Report { wrong, .. } = run_caught(seed, &setting, false);
             assert!(wrong.is_empty(), "seed {seed}, {}:\n{}", why.trim(), wrong.join("\n"));
         }
     }
@@ -211,7 +228,7 @@ mod tests {
     #[test]
     fn same_seed_same_trace() {
         let trace = |seed| {
-            let report = run_caught(seed, false);
+            let report = run_caught(seed, &Setting::draw(seed), false);
             assert!(report.events > 1000, "seed {seed}");
             (report.hash, report.events)
         };

@@ -86,9 +86,11 @@ impl Tap {
             Some((client.parse::<u64>().ok()?, seq.parse::<u64>().ok()?))
         });
         let attempt = u32::from(request.attempt_priority >> 4);
+        let timeout_us = u64::from(request.timeout_ms) * 1000;
         match key {
             Some((client, seq)) => {
-                self.seen.lock().unwrap().push((client, Sent { seq, attempt, at_us }));
+                let sent = Sent { seq, attempt, at_us, timeout_us };
+                self.seen.lock().unwrap().push((client, sent));
             }
             None => self.complaints.add(format!("a request without its metadata: {request:?}")),
         }

@@ -17,12 +17,13 @@ use switchback::{ClientConfig, ServerConfig};
 use crate::caller::{Client, Habits, Plan};
 use crate::executor::{Executor, Halt, Pace, ProcessId, Seams, Step};
 use crate::expect;
-use crate::faults::{Mix, inject};
+use crate::faults::{Fault, Gone, Mix, inject};
 use crate::house::{Complaints, House};
 use crate::ledger::Verdict;
 use crate::link::{Side, Weather};
 use crate::net::Net;
 use crate::random::Random;
+use crate::relay::{PassedOn, Relays};
 use crate::tap::Tap;
 use crate::trace::Trace;
 
@@ -34,6 +35,7 @@ pub(crate) struct World {
     pub(crate) tap: Tap,
     pub(crate) complaints: Complaints,
     pub(crate) mix: Mix,
+    passed_on: PassedOn,
     setting: Setting,
     houses: Mutex<Vec<House>>,
     clients: Mutex<Vec<Arc<Client>>>,
@@ -45,6 +47,9 @@ pub(crate) struct World {
     is_over: AtomicBool,
 }
 
+/// Somebody who has calls to make; gone with its task.
+struct AtWork(Arc<World>);
+
 /// What a simulation came to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
@@ -54,6 +59,8 @@ pub(crate) struct Report {
     pub(crate) steps: u64,
     pub(crate) virtual_us: u64,
     pub(crate) verdict: Verdict,
+    /// Statuses that handlers passed on.
+    pub(crate) passed_on: u64,
     /// Everything that must not be; empty when all is well.
     pub(crate) wrong: Vec<String>,
 }
@@ -69,10 +76,20 @@ pub(crate) struct Setting {
     pub(crate) callers: u64,
     pub(crate) calls_each: u64,
     pub(crate) chaos_us: u64,
+    /// Whether there is a server behind the servers.
+    pub(crate) has_tiers: bool,
 }
 
 impl Setting {
-    pub(crate) fn draw(random: &mut Random) -> Self {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut setting = Self::plain(seed);
+        setting.draw_more(&mut Random::new(seed, "tiers and crashes"));
+        setting
+    }
+
+    /// One tier, no crashes of clients.
+    pub(crate) fn plain(seed: u64) -> Self {
+        let random = &mut Random::new(seed, "setting");
         let pace = Pace::draw(random);
         let (mut weather, mix, habits) =
             (Weather::draw(random), Mix::draw(random), Habits::draw(random));
@@ -83,7 +100,21 @@ impl Setting {
         let callers = random.pick(&[3, 8, 24]);
         let calls_each = random.between(200, 400).div_ceil(clients * callers);
         let chaos_us = random.between(5_000_000, 8_000_000);
-        Self { pace, weather, mix, habits, clients, callers, calls_each, chaos_us }
+        let has_tiers = false;
+        Self { pace, weather, mix, habits, clients, callers, calls_each, chaos_us, has_tiers }
+    }
+
+    /// Drawn apart, so that without it a seed means what it did before.
+    fn draw_more(&mut self, random: &mut Random) {
+        if random.percent(35) {
+            self.mix.add(Fault::Crash);
+        }
+        let percent = random.pick(&[20, 50, 90]);
+        // A handler whose client does not take large answers is not polled, nor is its call.
+        if random.percent(40) && self.habits.large == 0 {
+            self.has_tiers = true;
+            self.habits.relays = Relays { percent, only: None };
+        }
     }
 
     /// Whether no call may be lost: servers go as they do in daily operation, and the network is
@@ -93,13 +124,7 @@ impl Setting {
     }
 }
 
-/// Runs the simulation of a seed.
-pub(crate) fn run(seed: u64, is_shown: bool) -> Report {
-    let setting = Setting::draw(&mut Random::new(seed, "setting"));
-    run_with(seed, &setting, is_shown, |_| ())
-}
-
-/// Runs a simulation; `look` comes between any two polls.
+/// Runs the simulation of a seed; `look` comes between any two polls.
 pub(crate) fn run_with(
     seed: u64,
     setting: &Setting,
@@ -127,6 +152,7 @@ pub(crate) fn run_with(
     }
     report.wrong.extend(world.complaints.take());
     report.verdict = expect::judge(&world, setting);
+    report.passed_on = world.passed_on.count();
     if !report.verdict.is_clean() {
         report.wrong.push(report.verdict.to_string());
     }
@@ -139,24 +165,14 @@ pub(crate) fn run_with(
 /// The course of a simulation.
 async fn direct(world: Arc<World>, setting: Setting, mut random: Random) {
     let executor = world.executor.clone();
-    for port in PORTS {
-        world.open(port);
+    for port in world.ports() {
+        world.open(*port);
     }
-    for number in 1..=setting.clients {
-        world.enter(number, PORTS[random.index(PORTS.len())]);
+    for _ in 0..setting.clients {
+        world.enter(FRONT[random.index(FRONT.len())]);
     }
-    let callers = setting.clients * setting.callers;
-    world.at_work.store(callers, Ordering::Relaxed);
     for client in world.clients() {
-        for _ in 0..setting.callers {
-            let (world, client) = (Arc::clone(&world), Arc::clone(&client));
-            let (calls, habits, random) =
-                (setting.calls_each, setting.habits.clone(), random.fork());
-            executor.spawn(GOD, async move {
-                client.work(calls, habits, random).await;
-                world.at_work.fetch_sub(1, Ordering::Relaxed);
-            });
-        }
+        world.set_to_work(&client, setting.calls_each, &mut random);
     }
     let faults = inject(Arc::clone(&world), setting.mix.clone(), random.fork());
     executor.spawn(GOD, faults);
@@ -171,7 +187,7 @@ async fn direct(world: Arc<World>, setting: Setting, mut random: Random) {
 impl World {
     fn new(seed: u64, executor: &Executor, setting: &Setting) -> Arc<Self> {
         let (complaints, random) = (Complaints::default(), Random::new(seed, "net"));
-        let tap = Tap::new(&complaints);
+        let (tap, passed_on) = (Tap::new(&complaints), PassedOn::default());
         let net = Net::new(executor, random, setting.weather.clone(), tap.clone());
         Arc::new(Self {
             seed,
@@ -179,6 +195,7 @@ impl World {
             net,
             tap,
             complaints,
+            passed_on,
             mix: setting.mix.clone(),
             setting: setting.clone(),
             houses: Mutex::default(),
@@ -196,12 +213,31 @@ impl World {
         self.is_healing.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn ports(&self) -> [u16; 2] {
-        PORTS
+    /// Where there are servers.
+    pub(crate) fn ports(&self) -> &'static [u16] {
+        if self.setting.has_tiers { &BOTH_TIERS } else { &FRONT }
     }
 
+    /// Clients that live.
     pub(crate) fn clients(&self) -> Vec<Arc<Client>> {
+        let mut clients = self.all_clients();
+        clients.retain(|client| !client.is_crashed());
+        clients
+    }
+
+    /// Every client there ever was.
+    pub(crate) fn all_clients(&self) -> Vec<Arc<Client>> {
         self.clients.lock().unwrap().clone()
+    }
+
+    /// Everybody that lives and has a channel: clients, and servers of the first tier.
+    pub(crate) fn callers(&self) -> Vec<Arc<Client>> {
+        let mut callers = self.clients();
+        self.with_houses(|houses| {
+            let living = houses.iter().filter(|house| !house.is_killed());
+            callers.extend(living.filter_map(|house| house.next().cloned()));
+        });
+        callers
     }
 
     /// Every instance there ever was.
@@ -226,17 +262,39 @@ impl World {
     fn open(&self, port: u16) {
         let (seams, instance) = (self.seams(), self.instances.fetch_add(1, Ordering::Relaxed));
         let config = self.server_config();
-        let at = (port, instance);
-        let house = House::open(&self.net, seams, &self.executor, at, config, &self.complaints);
+        let has_next = self.setting.has_tiers && port != BACK;
+        let next = has_next.then(|| self.client(NEXT + instance, BACK, Arc::clone(&seams)));
+        let (at, with) = ((port, instance), (config, next));
+        let told = (&self.passed_on, &self.complaints);
+        let house = House::open(&self.net, seams, &self.executor, at, with, told);
         self.houses.lock().unwrap().push(house);
     }
 
-    fn enter(&self, number: u64, port: u16) {
+    fn client(&self, number: u64, port: u16, seams: Arc<Seams>) -> Arc<Client> {
         let config = self.client_config();
-        let around = (&self.executor, &self.net, self.seams());
-        let excuses = expect::Excuses::of(&self.setting);
-        let client = Client::new(number, port, around, config, excuses, &self.complaints);
-        self.clients.lock().unwrap().push(client);
+        let around = (&self.executor, &self.net, seams);
+        let excuses = expect::Excuses::of(&self.setting, &self.passed_on);
+        Client::new(number, port, around, config, excuses, &self.complaints)
+    }
+
+    /// Another client.
+    fn enter(&self, port: u16) -> Arc<Client> {
+        let number = 1 + u64::try_from(self.clients.lock().unwrap().len()).unwrap();
+        let client = self.client(number, port, self.seams());
+        self.clients.lock().unwrap().push(Arc::clone(&client));
+        client
+    }
+
+    /// Has a client make calls, so many by each of its callers, which are tasks of its process.
+    fn set_to_work(self: &Arc<Self>, client: &Arc<Client>, calls: u64, random: &mut Random) {
+        for _ in 0..self.setting.callers {
+            let (at_work, client) = (AtWork::new(self), Arc::clone(client));
+            let (habits, random) = (self.setting.habits.clone(), random.fork());
+            self.executor.spawn(client.seams.process(), async move {
+                client.work(calls, habits, random).await;
+                drop(at_work);
+            });
+        }
     }
 
     /// Where no call may be lost, what cuts connections off is as patient as it is by default.
@@ -279,25 +337,58 @@ impl World {
     }
 
     /// Kills the instance at a port; another one opens after a while.
-    pub(crate) fn kill(self: &Arc<Self>, port: u16, is_host: bool, for_us: u64) {
-        let mut process = None;
+    pub(crate) fn kill(self: &Arc<Self>, port: u16, gone: Gone, for_us: u64) {
+        let mut killed = None;
         self.with_house(port, |house| {
-            process = Some(house.process);
-            house.bury();
+            let next = house.next().cloned();
+            house.bury(next.iter().flat_map(|next| self.tap.sent_by(next.number)).collect());
+            killed = Some((house.process, next));
         });
-        let Some(process) = process else { return };
+        let Some((process, next)) = killed else { return };
+        self.kill_process(process, gone);
+        next.iter().for_each(|next| next.release());
+        self.open_after(port, for_us);
+    }
+
+    /// Kills a client: its calls, its connections, its tasks are gone at once. `again` after a
+    /// while another one makes the calls that were left.
+    pub(crate) fn crash(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        gone: Gone,
+        again: Option<(u64, Random)>,
+    ) {
+        let number = client.number;
+        self.executor.note("crash", [number, gone as u64, 0], || format!("{number}, {gone:?}"));
+        client.crash(&self.tap.sent_by(number));
+        self.kill_process(client.seams.process(), gone);
+        client.release();
+        let Some((after_us, mut random)) = again else { return };
+        let Setting { callers, calls_each, .. } = self.setting;
+        let left = (callers * calls_each).saturating_sub(client.issued());
+        let (world, port, at_work) = (Arc::clone(self), client.port, AtWork::new(self));
+        self.executor.spawn(GOD, async move {
+            world.executor.sleep_us(after_us).await;
+            let client = world.enter(port);
+            world.set_to_work(&client, left.div_ceil(callers), &mut random);
+            drop(at_work);
+        });
+    }
+
+    fn kill_process(&self, process: ProcessId, gone: Gone) {
         for link in self.net.links() {
             let Some(at) = link.processes.iter().position(|known| *known == process) else {
                 continue;
             };
-            if is_host {
-                link.vanish(true, true);
+            match gone {
+                Gone::Closed => {}
+                Gone::Reset => link.cut(),
+                Gone::Silent => link.vanish(true, true),
             }
             link.freeze(if at == 0 { Side::Client } else { Side::Server });
         }
         self.net.unlisten(process);
         self.executor.kill(process);
-        self.open_after(port, for_us);
     }
 
     /// Has the instance at a port drain; another one opens after a while.
@@ -330,11 +421,11 @@ impl World {
         self.is_healing.store(true, Ordering::Relaxed);
         let tells = self.random.lock().unwrap().flip();
         self.net.heal(tells);
-        for port in PORTS {
+        for port in self.ports() {
             let mut is_open = false;
-            self.with_house(port, |_| is_open = true);
+            self.with_house(*port, |_| is_open = true);
             if !is_open {
-                self.open(port);
+                self.open(*port);
             }
         }
     }
@@ -342,11 +433,10 @@ impl World {
     /// Every channel must answer a call within a bound, all at the same time.
     async fn converge(self: &Arc<Self>) {
         for client in self.clients() {
-            self.at_work.fetch_add(1, Ordering::Relaxed);
-            let world = Arc::clone(self);
+            let (world, at_work) = (Arc::clone(self), AtWork::new(self));
             self.executor.spawn(GOD, async move {
                 world.recover(&client).await;
-                world.at_work.fetch_sub(1, Ordering::Relaxed);
+                drop(at_work);
             });
         }
         while self.at_work() > 0 {
@@ -357,7 +447,8 @@ impl World {
     async fn recover(&self, client: &Client) {
         let until_us = self.executor.now_us() + expect::CONVERGED_AFTER_US;
         loop {
-            let result = client.call(Plan::plain(expect::FRESH_CALL)).await;
+            let plan = if self.setting.has_tiers { Plan::relayed } else { Plan::plain };
+            let result = client.call(plan(expect::FRESH_CALL)).await;
             if matches!(result, Some(Ok(_))) {
                 return;
             }
@@ -409,6 +500,19 @@ impl World {
     }
 }
 
+impl AtWork {
+    fn new(world: &Arc<World>) -> Self {
+        world.at_work.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(world))
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl std::fmt::Display for Halt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -424,5 +528,11 @@ const fn ms(ms: u64) -> Duration {
 
 /// The process of the simulation itself.
 pub(crate) const GOD: ProcessId = ProcessId(0);
-const PORTS: [u16; 2] = [7401, 7402];
+/// Servers that clients know.
+const FRONT: [u16; 2] = [7401, 7402];
+/// The server that only servers know.
+pub(crate) const BACK: u16 = 7403;
+const BOTH_TIERS: [u16; 3] = [FRONT[0], FRONT[1], BACK];
+/// Servers are clients from here on, by instance.
+const NEXT: u64 = 1_000_000;
 const LOOK_EVERY_US: u64 = 50_000;

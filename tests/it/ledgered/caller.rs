@@ -7,27 +7,32 @@
 use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
 
 use switchback::service::Fingerprint;
 use switchback::{CallError, Channel, Code, Disposition, Status, Stub};
 
 use crate::ledger::{self, Answer, ClientLog, End, Issue, Outcome};
-use crate::ledgered::house::{BLOCKING, House, KINDS, PLAIN, SPAWNED, STUBBORN, VERSION};
+use crate::ledgered::house::{BLOCKING, KINDS, PLAIN, SPAWNED, STUBBORN, VERSION};
 use crate::ledgered::{Order, Random, Receipt, Time};
 
 /// One client: a channel, a log, and many callers.
 pub(crate) struct Client {
     number: u64,
-    channel: Channel,
+    channel: Mutex<Channel>,
     log: ClientLog,
-    house: Arc<House>,
+    disturb: Disturb,
     time: Time,
     issued: AtomicU64,
     overloaded: AtomicU64,
+    /// Calls that ran out of time though they had plenty.
+    stalled: AtomicU64,
     has_hung: AtomicBool,
 }
+
+/// What is to happen when a client makes the call of this number; the other one is drawn.
+pub(crate) type Disturb = Box<dyn Fn(u64, u64) + Send + Sync>;
 
 /// One call to be.
 struct Plan {
@@ -50,32 +55,46 @@ enum Patience {
 type Result = std::result::Result<Receipt, CallError<Receipt>>;
 
 impl Client {
-    /// A client of one house, not yet connected.
-    pub(crate) fn new(log: &Path, number: u64, house: &Arc<House>, time: &Time) -> Self {
+    /// A client with a channel that need not be connected yet.
+    pub(crate) fn new(
+        log: &Path,
+        number: u64,
+        channel: Channel,
+        time: &Time,
+        disturb: Disturb,
+    ) -> Self {
         Self {
             number,
-            channel: Channel::lazy(&house.address).unwrap(),
+            channel: Mutex::new(channel),
             log: ClientLog::create(log, number).unwrap(),
-            house: Arc::clone(house),
+            disturb,
             time: time.clone(),
             issued: AtomicU64::new(0),
             overloaded: AtomicU64::new(0),
+            stalled: AtomicU64::new(0),
             has_hung: AtomicBool::new(false),
         }
     }
 
-    /// Makes `calls` calls, one after the other.
-    pub(crate) async fn work(self: Arc<Self>, calls: u64, mut random: Random) {
+    /// Goes on with another channel; calls on the one before go on there.
+    pub(crate) fn renew(&self, channel: Channel) {
+        *self.channel.lock().unwrap() = channel;
+    }
+
+    /// Makes `calls` calls, one after the other, as far as there is time for them.
+    pub(crate) async fn work(
+        self: Arc<Self>,
+        calls: u64,
+        until: Option<Instant>,
+        mut random: Random,
+    ) {
         for _ in 0..calls {
-            if self.has_hung.load(Ordering::Relaxed) {
+            let is_over = until.is_some_and(|until| self.time.now() >= until);
+            if is_over || self.has_hung.load(Ordering::Relaxed) {
                 return;
             }
             let seq = self.issued.fetch_add(1, Ordering::Relaxed);
-            match seq % DISTURBED_EVERY {
-                100 => self.house.cut(random.next()),
-                200 => self.house.drain(random.next()),
-                _ => {}
-            }
+            (self.disturb)(seq, random.next());
             let plan = Plan::new(self.number, seq, &mut random);
             if self.call(plan).await {
                 // As whoever is refused should: not at once again.
@@ -88,6 +107,11 @@ impl Client {
     pub(crate) fn close(&self) -> u64 {
         self.log.close().unwrap();
         self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// Calls that ran out of time though nothing in the workload explains it.
+    pub(crate) fn stalled(&self) -> u64 {
+        self.stalled.load(Ordering::Relaxed)
     }
 
     /// Makes one call; says whether it was refused.
@@ -103,7 +127,7 @@ impl Client {
             deadline_at_us: self.time.us(now + timeout),
         };
         self.log.issue(issue).unwrap();
-        let call = self.channel.call(&STUBS[kind], order).timeout(timeout);
+        let call = self.channel.lock().unwrap().call(&STUBS[kind], order).timeout(timeout);
         let result = match within(call, patience, timeout + HUNG_AFTER).await {
             Some(result) => Some(result),
             None if matches!(patience, Patience::Whole) => {
@@ -120,10 +144,12 @@ impl Client {
         };
         let ended_at_us = self.time.us(self.time.now());
         self.log.end(End { seq, outcome, disposition, ended_at_us, answer }).unwrap();
-        if let Some(Err(CallError::Rpc(status))) = &result
-            && status.code() == Code::OVERLOADED
-        {
-            self.overloaded.fetch_add(1, Ordering::Relaxed);
+        if let Some(Err(CallError::Rpc(status))) = &result {
+            // Blocking calls wait for a thread, of which there are few.
+            let is_stalled = outcome == Outcome::Deadline && timeout >= AMPLE && kind != BLOCKING;
+            self.stalled.fetch_add(is_stalled.into(), Ordering::Relaxed);
+            let is_overload = status.code() == Code::OVERLOADED;
+            self.overloaded.fetch_add(is_overload.into(), Ordering::Relaxed);
         }
         outcome == Outcome::Refused
     }
@@ -185,7 +211,7 @@ fn class(status: &Status) -> Outcome<'static> {
 impl Plan {
     /// A call as the seed has it. Times are short, so that deadlines, drops and answers meet.
     fn new(client: u64, seq: u64, random: &mut Random) -> Self {
-        let (mut timeout_ms, mut hold_us, mut yields) = (1000, 0, 0);
+        let (mut timeout, mut hold_us, mut yields) = (AMPLE, 0, 0);
         let mut patience = Patience::Whole;
         let kind = match random.below(100) {
             0..30 => PLAIN,
@@ -211,7 +237,7 @@ impl Plan {
             }
         };
         if random.below(4) == 0 {
-            timeout_ms = random.between(1, 12);
+            timeout = Duration::from_millis(random.between(1, 12));
         }
         if random.below(6) == 0 {
             patience = match random.below(2) {
@@ -225,11 +251,12 @@ impl Plan {
         }
         if kind == STUBBORN && random.below(40) == 0 {
             // Nobody but the client's own sweep ends this call in time.
-            (timeout_ms, hold_us, patience) = (20, 600_000, Patience::Whole);
+            timeout = Duration::from_millis(20);
+            (hold_us, patience) = (600_000, Patience::Whole);
         }
         let fails = random.below(10) == 0;
         let order = Order { client, seq, hold_us, yields, fails };
-        Self { kind, order, timeout: Duration::from_millis(timeout_ms), patience }
+        Self { kind, order, timeout, patience }
     }
 }
 
@@ -238,7 +265,7 @@ static STUBS: LazyLock<Vec<Stub<Order, Receipt, Receipt>>> = LazyLock::new(|| {
         |kind: &crate::ledgered::house::Kind| Stub::new(kind.name, VERSION, Fingerprint::UNCHECKED);
     KINDS.iter().map(stub).collect()
 });
-/// One cut and one drain in so many calls of a client.
-const DISTURBED_EVERY: u64 = 400;
+/// Far more than any handler takes that has so much.
+const AMPLE: Duration = Duration::from_secs(1);
 const HUNG_AFTER: Duration = Duration::from_secs(2);
 const AFTER_REFUSAL: Duration = Duration::from_millis(20);

@@ -21,7 +21,7 @@ use switchback::{CallError, Code, Cx, Dispatch, Error, ErrorKind, Method, Router
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::ledger::{How, ServerLog, Start};
+use crate::ledger::{How, Rest, ServerLog, Start};
 use crate::ledgered::{Order, Receipt, Time};
 
 /// A method of the workload.
@@ -51,7 +51,7 @@ pub(crate) struct Retrospect {
 type Connections = Mutex<Vec<(ConnectionHandle, JoinHandle<Error>)>>;
 
 /// Where handlers report.
-struct Desk {
+pub(crate) struct Desk {
     log: ServerLog,
     instance: u64,
     time: Time,
@@ -70,9 +70,8 @@ impl House {
     /// Opens a house that takes at most `calls_max` calls on a connection.
     pub(crate) async fn open(log: &Path, instance: u64, calls_max: u32, time: &Time) -> Self {
         let log = ServerLog::create(log, instance).unwrap();
-        let (running, _) = watch::channel(0);
-        let desk = Arc::new(Desk { log, instance, time: time.clone(), running });
-        let methods = KINDS.iter().map(|kind| kind.method(&desk));
+        let desk = Desk::new(log, instance, time);
+        let methods = desk.methods();
         let dispatch = methods.fold(Router::new(), Router::method).into_dispatch().unwrap();
         let address = Address::parse("tcp://127.0.0.1:0").unwrap();
         let acceptor = TcpAcceptor::bind(&address, false).await.unwrap();
@@ -106,9 +105,7 @@ impl House {
                 Err(panic) => seen.faults.push(panic.to_string()),
             }
         }
-        let mut running = self.desk.running.subscribe();
-        let last = tokio::time::timeout(LAST_RUN_MAX, running.wait_for(|count| *count == 0));
-        if last.await.is_err() {
+        if !self.desk.is_empty_soon().await {
             seen.faults.push(format!("executions still run after {LAST_RUN_MAX:?}"));
         }
         self.desk.log.close().unwrap();
@@ -159,6 +156,29 @@ async fn serve(
 }
 
 impl Desk {
+    pub(crate) fn new(log: ServerLog, instance: u64, time: &Time) -> Arc<Self> {
+        let (running, _) = watch::channel(0);
+        Arc::new(Self { log, instance, time: time.clone(), running })
+    }
+
+    /// A handler of each kind.
+    pub(crate) fn methods(self: &Arc<Self>) -> impl Iterator<Item = Method> {
+        KINDS.iter().map(|kind| kind.method(self))
+    }
+
+    /// Waits for the last execution; says whether it ended.
+    pub(crate) async fn is_empty_soon(&self) -> bool {
+        let mut running = self.running.subscribe();
+        let last = tokio::time::timeout(LAST_RUN_MAX, running.wait_for(|count| *count == 0));
+        last.await.is_ok()
+    }
+
+    /// Closes the log.
+    pub(crate) fn close(&self, rest: Rest) {
+        self.log.rest(rest).unwrap();
+        self.log.close().unwrap();
+    }
+
     fn start(self: &Arc<Self>, kind: &Kind, cx: &Cx, order: &Order) -> Result<Execution, Status> {
         let now = self.time.now();
         let looked = LOOKED_AT.get().filter(|at| now.duration_since(*at) <= LOOK_AGE_MAX);
@@ -220,7 +240,7 @@ async fn accept(
 }
 
 /// A clock that remembers when each thread last looked at it.
-struct Watched(Arc<dyn Clock>);
+pub(crate) struct Watched(pub(crate) Arc<dyn Clock>);
 
 thread_local! {
     static LOOKED_AT: Cell<Option<Instant>> = const { Cell::new(None) };
