@@ -73,7 +73,7 @@ pub mod from_tarpc {}
 /// What you know from tonic, and what it is called here.
 ///
 #[cfg_attr(feature = "protobuf", doc = "[`Proto`]: crate::service::Proto")]
-#[cfg_attr(not(feature = "protobuf"), doc = "[`Proto`]: crate::service")]
+#[cfg_attr(not(feature = "protobuf"), doc = "[`Proto`]: mod@crate::service")]
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/from-tonic.md")]
 pub mod from_tonic {}

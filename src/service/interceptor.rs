@@ -41,7 +41,7 @@ use crate::wire::MethodId;
 ///     }
 ///
 ///     fn after(&self, cx: &Cx, ended: &Ended) {
-///         tracing::info!(method = %cx.method_name(), code = %ended.code(), took = ?ended.duration);
+///         tracing::info!(method = %cx.method_name(), code = %ended.code(), "ended");
 ///     }
 /// }
 ///
