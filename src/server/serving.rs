@@ -224,6 +224,9 @@ impl Server {
     ///
     /// # Panics
     /// Outside of a tokio runtime, unless [`Server::runtime`] gave one.
+    ///
+    /// # Cancellation
+    /// Dropping the future cuts the connection.
     pub fn serve_stream(
         self,
         stream: Stream,
