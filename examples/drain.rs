@@ -86,7 +86,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     first.stop.send(()).map_err(|()| "the first server is gone already")?;
     let drained = first.ended.await??;
-    println!("first server: {drained:?}, printed {}", first_printed.load(Ordering::Relaxed));
+    let (pages, connections) = (first_printed.load(Ordering::Relaxed), drained.connections);
+    println!("first server: printed {pages}, then drained {connections} connection in good order");
     let second = start(&address, &second_printed).await?;
 
     for caller in callers {

@@ -1,4 +1,4 @@
-//! The first page: a service, a server, a call.
+//! The first page: a service, a server, a call. The README shows the same lines.
 //!
 //! ```text
 //!   cargo run --example hello
@@ -6,41 +6,28 @@
 
 #![allow(clippy::print_stdout, reason = "an example talks to whoever runs it")]
 
-use serde::{Deserialize, Serialize};
-use switchback::{Cx, Schema, Server};
-
-#[derive(Clone, Debug, Deserialize, Schema, Serialize)]
-struct Greet {
-    name: String,
-}
-
-#[derive(Clone, Debug, Deserialize, Schema, Serialize)]
-struct Greeting {
-    text: String,
-}
+use switchback::{Cx, Server};
 
 #[switchback::service(name = "demo.Greeter")]
 trait Greeter {
     #[rpc(version = 1, idempotent)]
-    async fn greet(&self, cx: &Cx, req: Greet) -> Greeting;
+    async fn greet(&self, cx: &Cx, name: String) -> String;
 }
 
 struct Polite;
 
 impl Greeter for Polite {
-    async fn greet(&self, _cx: &Cx, req: Greet) -> Greeting {
-        Greeting { text: format!("good day, {}", req.name) }
+    async fn greet(&self, _cx: &Cx, name: String) -> String {
+        format!("good day, {name}")
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let server =
-        Server::new().service(GreeterServer::new(Polite)).bind("tcp://127.0.0.1:0").await?;
-    let address = server.url();
+    let server = Server::new().service(GreeterServer::new(Polite));
+    let server = server.bind("tcp://127.0.0.1:0").await?;
+    let greeter = GreeterClient::lazy(&server.url())?;
     tokio::spawn(server.serve_until(std::future::pending()));
-
-    let greeter = GreeterClient::connect(&address).await?;
-    println!("{}", greeter.greet(Greet { name: "Ada".into() }).await?.text);
+    println!("{}", greeter.greet("Ada".into()).await?);
     Ok(())
 }

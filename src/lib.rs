@@ -15,6 +15,39 @@
 //!
 //! Exactly-once execution, ordering between calls, a schema language, interoperation with gRPC.
 //!
+//! # A first call
+//!
+//! ```
+//! use switchback::{Cx, Server};
+//!
+//! #[switchback::service(name = "demo.Greeter")]
+//! trait Greeter {
+//!     #[rpc(version = 1, idempotent)]
+//!     async fn greet(&self, cx: &Cx, name: String) -> String;
+//! }
+//!
+//! struct Polite;
+//!
+//! impl Greeter for Polite {
+//!     async fn greet(&self, _cx: &Cx, name: String) -> String {
+//!         format!("good day, {name}")
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let server = Server::new().service(GreeterServer::new(Polite));
+//!     let server = server.bind("tcp://127.0.0.1:0").await?;
+//!     let greeter = GreeterClient::lazy(&server.url())?;
+//!     tokio::spawn(server.serve_until(std::future::pending()));
+//!     assert_eq!(greeter.greet("Ada".into()).await?, "good day, Ada");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! From here: the [`guide`], above all [changing a contract](guide::evolving) and
+//! [errors and retries](guide::errors).
+//!
 //! # Where things are
 //!
 //! | you want to | look at |
@@ -25,9 +58,10 @@
 //! | call or serve bytes | [`Channel::call_raw`], [`Server::fallback`], [`Server::forward`] |
 //! | change a running server | [`Dispatch`] |
 //! | see what is going on | [`observe`], [`ServerMetrics`](server::ServerMetrics), `builtin` |
-//! | test it without a network | the feature `testing`: mocks, and faults of a network |
+//! | test it without a network | `mem://`, the feature `testing`, [`guide::testing`] |
 //! | put code around calls | [`ServerInterceptor`], [`ClientInterceptor`], [`AttemptInterceptor`] |
 //! | understand a failure | [`CallError`], [`Status`], [`Error`] |
+//! | check that nothing published has changed | the feature `contract` |
 //! | frame a stream yourself | [`transport::FrameCodec`], [`wire`] |
 //! | drive a connection without sockets | [`proto`] |
 //!
@@ -43,6 +77,8 @@ pub mod builtin;
 pub mod client;
 pub mod driver;
 pub mod error;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod observe;
 pub mod policy;
 pub mod proto;

@@ -1,4 +1,4 @@
-//! The house rules as tests: floors, purity, headers, sizes, banned words, spec ids, reasons.
+//! The house rules as tests: floors, purity, headers, sizes, words, spec ids, reasons, pages.
 //!
 //! One test per rule. A rule is a pure function over parsed files, so that `mod tests` at the end
 //! can feed it bad examples and prove that it still bites. A finding reads
@@ -34,7 +34,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (3, &["driver", "discovery"]),
     (4, &["client", "server"]),
     (5, &["rollout", "config"]),
-    (6, &["testing"]),
+    (6, &["testing", "guide"]),
 ];
 
 /// Modules that their siblings may import.
@@ -139,6 +139,23 @@ fn every_metric_is_documented() {
         &read("src/observe/names.rs"),
         &read("docs/metrics.md"),
     ));
+}
+
+#[test]
+fn every_page_is_in_the_guide_and_its_links_lead_somewhere() {
+    let base = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = read_all(base, "docs", "md");
+    let (guide, readme) = (read("src/guide/mod.rs"), read("README.md"));
+    let mut findings = guides(&guide, &readme, &pages);
+    pages.push(("README.md".to_owned(), readme));
+    findings.extend(links(&pages, |path| base.join(path).exists()));
+    report(findings);
+}
+
+/// The first code that a stranger reads is a program that is built and run.
+#[test]
+fn the_readme_begins_with_an_example() {
+    report(same_code(&read("README.md"), "examples/hello.rs", &read("examples/hello.rs")));
 }
 
 /// Rule: imports go down, `super::` is for tests, nobody but the crate root knows `__private`.
@@ -462,6 +479,60 @@ fn metrics(path: &str, table: &str, page: &str) -> Vec<String> {
     findings
 }
 
+/// Rule: a page of docs/ is a module of the guide and linked from the README.
+fn guides(guide: &str, readme: &str, pages: &[(String, String)]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (path, _) in pages {
+        if !guide.contains(&format!("include_str!(\"../../{path}\")")) {
+            findings.push(format!("{path}:1: no page of src/guide/mod.rs, so nothing compiles it"));
+        }
+        if !readme.contains(&format!("]({path})")) {
+            findings.push(format!("{path}:1: not linked from README.md"));
+        }
+    }
+    if pages.is_empty() {
+        findings.push("docs/: no page found".to_owned());
+    }
+    findings
+}
+
+/// Rule: a relative link of a page, `](path)` or `]: path`, leads to a file.
+fn links(pages: &[(String, String)], exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (page, text) in pages {
+        for (at, line) in text.lines().enumerate() {
+            let inline = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            let defined = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+            let defined = defined.and_then(|(_, rest)| rest.strip_prefix(": "));
+            for target in inline.chain(defined) {
+                if target.contains("://") {
+                    continue;
+                }
+                let path = match target.strip_prefix("../") {
+                    Some(path) => path.to_owned(),
+                    None if page.starts_with("docs/") => format!("docs/{target}"),
+                    None => target.to_owned(),
+                };
+                if !exists(&path) {
+                    let place = format!("{page}:{}", at + 1);
+                    findings.push(format!("{place}: {target} leads nowhere: mend the link"));
+                }
+            }
+        }
+    }
+    findings
+}
+
+/// Rule: the first Rust block of a page is the code of an example, from its first `use` on.
+fn same_code(page: &str, path: &str, example: &str) -> Vec<String> {
+    let block = page.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next());
+    let code = example.find("\nuse ").map(|at| &example[at + 1..]);
+    match (block, code) {
+        (Some(block), Some(code)) if block == code => Vec::new(),
+        _ => vec![format!("{path}:1: the README's first code is another: make them one")],
+    }
+}
+
 fn floor_of(module: &str) -> Option<u8> {
     FLOORS.iter().find(|(_, modules)| modules.contains(&module)).map(|(floor, _)| *floor)
 }
@@ -745,6 +816,43 @@ mod tests {
         assert!(findings[0].starts_with("names.rs: `switchback_b` has no row"));
         assert!(findings[1].starts_with("docs/metrics.md: `switchback_c` is not"));
         assert_eq!(metrics("names.rs", "", "").len(), 1);
+    }
+
+    #[test]
+    fn pages_bite() {
+        let page = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+        let pages = [
+            page("docs/a.md", "[b](b.md) [s](../src/x.rs)\n[`T`]: ../src/y.rs\n"),
+            page("docs/b.md", "[web](https://example.org) `[x]: no link`\n"),
+        ];
+        let findings =
+            guides("#[doc = include_str!(\"../../docs/a.md\")]", "[b](docs/b.md)", &pages);
+        assert_eq!(findings.len(), 2, "{findings:#?}");
+        assert!(findings[0].starts_with("docs/a.md:1: not linked"));
+        assert!(findings[1].starts_with("docs/b.md:1: no page of"));
+        assert_eq!(guides("", "", &[]).len(), 1);
+
+        let findings = links(&pages, |path| path == "src/x.rs");
+        assert_eq!(findings.len(), 2, "{findings:#?}");
+        assert!(findings[0].starts_with("docs/a.md:1: b.md leads nowhere"));
+        assert!(findings[1].starts_with("docs/a.md:2: ../src/y.rs leads nowhere"));
+        assert_eq!(
+            links(&pages, |path| path.starts_with("docs/") || path.starts_with("src/")),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn same_code_bites() {
+        let example = "//! Header words.\n\nuse a::B;\n\nfn main() {}\n";
+        let page =
+            |code: &str| format!("text\n```sh\nls\n```\n```rust\n{code}```\n```rust\nx\n```\n");
+        let findings = same_code(&page("use a::B;\n\nfn main() {}\n"), "examples/a.rs", example);
+        assert_eq!(findings, [""; 0]);
+        for other in ["use a::C;\n\nfn main() {}\n", ""] {
+            assert_eq!(same_code(&page(other), "examples/a.rs", example).len(), 1);
+        }
+        assert_eq!(same_code("no code", "examples/a.rs", example).len(), 1);
     }
 
     #[test]

@@ -14,6 +14,26 @@ use switchback_macros::Schema;
 use crate::service::{CallError, Cx, Fingerprint, Method, Stub, WeakDispatch};
 
 /// Sets what a server says of its health, also while it serves. Clones are handles to the same.
+///
+/// ```
+/// use switchback::Server;
+/// use switchback::builtin::{Health, ServingState};
+/// use switchback::client::HealthClient;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let health = Health::new();
+/// let server = Server::new().health(health.clone()).bind("mem://").await?;
+/// # let channel = switchback::Channel::lazy(&server.url())?;
+/// # tokio::spawn(server.serve_until(std::future::pending()));
+/// health.set("bank.Ledger", ServingState::NotServing)?; // Its database is gone, say.
+///
+/// let client = HealthClient::new(channel);
+/// assert_eq!(client.check("bank.Ledger").await?.state, ServingState::NotServing);
+/// assert_eq!(client.check("").await?.state, ServingState::Serving);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<States>);
 

@@ -36,7 +36,10 @@ use crate::wire::{CallId, CloseReason, Code, Disposition, FrameTooLarge, Request
 use crate::wire::{TIMEOUT_MS_MAX, begin_request, finish_frame};
 
 /// A call. It is a future: nothing is sent before it is first polled, options are set until
-/// then, and dropping it takes the call back.
+/// then, and dropping it takes the call back. [`client`](crate::client) shows one.
+///
+/// # Errors
+/// It ends with the method's own error, or with a [`Status`] that says whether it was executed.
 ///
 /// # Cancellation
 /// Dropping the future tells the server, which drops the handler at its next await. Whether the

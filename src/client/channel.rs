@@ -17,6 +17,38 @@ use crate::wire::MethodRow;
 
 /// A handle to a server. Clones share its connection; when the last of them and of their calls
 /// is gone, the connection is closed.
+///
+/// ```
+/// use std::time::Duration;
+/// use switchback::{Channel, ClientConfig};
+/// # use switchback::{Cx, Server};
+/// # #[switchback::service(name = "demo.Echo")]
+/// # trait Echo { #[rpc(version = 1)] async fn echo(&self, cx: &Cx, req: String) -> String; }
+/// # #[switchback::service(name = "demo.Length")]
+/// # trait Length { #[rpc(version = 1)] async fn length(&self, cx: &Cx, req: String) -> u64; }
+/// # struct Both;
+/// # impl Echo for Both { async fn echo(&self, _cx: &Cx, req: String) -> String { req } }
+/// # impl Length for Both {
+/// #     async fn length(&self, _cx: &Cx, req: String) -> u64 { req.len() as u64 }
+/// # }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::new().service(EchoServer::new(Both)).service(LengthServer::new(Both));
+/// # let server = server.bind("tcp://127.0.0.1:0").await?;
+/// # let url = server.url();
+/// # tokio::spawn(server.serve_until(std::future::pending()));
+/// let mut config = ClientConfig::default();
+/// config.call_timeout = Duration::from_secs(2);
+/// let channel = Channel::builder().config(config).connect(&url).await?;
+///
+/// // Two services on one connection.
+/// let (echo, length) = (EchoClient::new(channel.clone()), LengthClient::new(channel));
+/// let (text, count) = tokio::join!(echo.echo("hello".into()), length.length("hello".into()));
+/// assert_eq!((text?.as_str(), count?), ("hello", 5));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Channel(Arc<Connector>);
 
@@ -36,6 +68,12 @@ impl Channel {
     ///
     /// # Errors
     /// See [`ChannelBuilder::connect`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    ///
+    /// # Cancellation
+    /// Dropping the future gives the connection up.
     pub async fn connect(address: &str) -> Result<Self, Error> {
         ChannelBuilder::default().connect(address).await
     }
@@ -67,6 +105,9 @@ impl Channel {
     ///
     /// # Errors
     /// Why there is no connection to ask.
+    ///
+    /// # Cancellation
+    /// Safe; the attempt to connect goes on.
     pub async fn server_build(&self) -> Result<String, Error> {
         let driver = self.driver().await?;
         driver.ready().await?;
@@ -80,7 +121,7 @@ impl Channel {
     /// Why there is no connection to ask.
     ///
     /// # Cancellation
-    /// Safe.
+    /// Safe; the attempt to connect goes on.
     pub async fn server_methods(&self) -> Result<Vec<MethodRow>, Error> {
         let driver = self.driver().await?;
         driver.ready().await?;

@@ -18,6 +18,9 @@ use crate::wire::Code;
 
 /// A raw call. It is a future: nothing is sent before it is first polled.
 ///
+/// # Errors
+/// It ends with a [`Status`] that says whether it was executed.
+///
 /// # Cancellation
 /// As that of a [`Call`]: dropping it takes the call back.
 #[must_use = "a call is sent when it is awaited"]

@@ -8,6 +8,9 @@ use crate::service::{CallError, Metadata};
 
 /// A call that gives its answer's metadata too; see [`Call::with_metadata`].
 ///
+/// # Errors
+/// As those of [`Call`]; what came beside an error is given too.
+///
 /// # Cancellation
 /// As that of [`Call`].
 #[derive(Debug)]

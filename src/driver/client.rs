@@ -22,8 +22,8 @@ use crate::driver::signal::Signal;
 use crate::driver::{ClientSettings, ClientTotals, Runtime};
 use crate::error::{Error, ErrorKind};
 use crate::proto::{Beat, CallOutcome, Cancelled, ClientConnection, Conduct, Keepalive};
-use crate::proto::{KeepaliveLimits, KnownTable, LostDisposition};
-use crate::proto::{QueueFull, TableCache, Ticket, VersionChoice, WaitQueue};
+use crate::proto::{KeepaliveLimits, KnownTable, LostDisposition, QueueFull, TableCache, Ticket};
+use crate::proto::{VersionChoice, WaitQueue};
 use crate::transport::Stream;
 use crate::wire::{CallId, Close, CloseReason, FRAME_BYTES_FLOOR, Goaway, Kind, MethodId};
 use crate::wire::{append_control, seal_frame};
@@ -131,7 +131,7 @@ impl ClientDriver {
     /// Waits until the server's table is known: calls of every method can be made then.
     ///
     /// # Errors
-    /// Why the connection ended before that.
+    /// Why the connection ended before that. Dropping the future is safe.
     pub async fn ready(&self) -> Result<(), Error> {
         let mut place = TablePlace { driver: self, ticket: None };
         std::future::poll_fn(|cx| {

@@ -189,6 +189,13 @@ impl Server {
     /// [`ErrorKind::AddressInUse`], [`ErrorKind::Bind`], [`ErrorKind::InsecureAddress`],
     /// [`ErrorKind::UnknownHost`], [`ErrorKind::Address`], [`ErrorKind::SocketPathTooLong`],
     /// [`ErrorKind::NoCodec`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, unless [`Server::runtime`] gave one; for `tcp://` and `unix://`
+    /// in any case.
+    ///
+    /// # Cancellation
+    /// Dropping the future gives everything up: nothing is bound.
     pub async fn bind(self, address: &str) -> Result<BoundServer, Error> {
         let parsed = crate::transport::Address::parse(address)?;
         let insecure = self.insecure;
@@ -217,6 +224,9 @@ impl Server {
     ///
     /// # Panics
     /// Outside of a tokio runtime, unless [`Server::runtime`] gave one.
+    ///
+    /// # Cancellation
+    /// Dropping the future cuts the connection.
     pub fn serve_stream(
         self,
         stream: Stream,

@@ -25,6 +25,20 @@ use crate::util::{OutOfMemory, probe};
 /// How values become bytes: one of those built in, or an encoding of the user's.
 ///
 /// Two codecs are equal if they have the same id on the wire.
+///
+/// A client chooses, `Channel::builder().codec(..)`; a server has all that are built in, and
+/// answers each request in its own.
+///
+/// ```
+/// # #[cfg(feature = "json")]
+/// # fn run(address: &str) -> Result<(), switchback::Error> {
+/// use switchback::{Channel, Codec};
+///
+/// let channel = Channel::builder().codec(Codec::JSON).lazy(address)?;
+/// # let _ = channel;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Codec(Kind);
 

@@ -7,6 +7,40 @@ use crate::service::{Extensions, Metadata, MetadataBlock, Status};
 use crate::wire::{CallId, MethodId};
 
 /// The call at hand: its deadline, its caller, its version, whether it was taken back.
+///
+/// ```
+/// use switchback::{Code, Cx, Status};
+///
+/// #[switchback::service(name = "demo.Report")]
+/// trait Report {
+///     #[rpc(version = 1, blocking)]
+///     fn pages(&self, cx: &Cx, count: u32) -> Result<u32, Status>;
+/// }
+///
+/// struct Printer;
+///
+/// impl Report for Printer {
+///     fn pages(&self, cx: &Cx, count: u32) -> Result<u32, Status> {
+///         for page in 0..count {
+///             if cx.is_cancelled() {
+///                 let message = format!("{page} pages, with {:?} left", cx.remaining());
+///                 return Err(Status::new(Code::CANCELLED, message)); // Nobody waits any more.
+///             }
+///             // Print it: nothing can drop a handler that blocks.
+///         }
+///         Ok(count)
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = switchback::Server::new().service(ReportServer::new(Printer));
+/// # let server = server.bind("mem://").await?;
+/// # let report = ReportClient::lazy(&server.url())?;
+/// # tokio::spawn(server.serve_until(std::future::pending()));
+/// # assert_eq!(report.pages(3).await?, 3);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Cx {
     pub(crate) call: CallId,

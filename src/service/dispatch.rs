@@ -21,6 +21,32 @@ use crate::util::FlatMap;
 use crate::wire::{MethodId, MethodRow};
 
 /// The methods of a running server. Clones are handles to the same table.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use switchback::{CallError, Cx, Method, Server};
+///
+/// fn double(version: u16) -> Method {
+///     Method::infallible("demo.Math/double", version, |_cx: Cx, n: u64| async move {
+///         Ok::<u64, CallError<Infallible>>(n * 2)
+///     })
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::new().method(double(1)).bind("mem://").await?;
+/// let dispatch = server.dispatch();
+/// tokio::spawn(server.serve_until(std::future::pending()));
+///
+/// // While it serves; clients are told, and follow on their next call.
+/// dispatch.install(double(2))?;
+/// dispatch.set_ceiling("demo.Math/double", Some(1))?; // Back to version 1 ...
+/// dispatch.set_ceiling("demo.Math/double", None)?; // ... and forward again.
+/// dispatch.retire("demo.Math/double", 1)?.await; // Ends with the last call that it serves.
+/// assert!(dispatch.stats().iter().any(|row| row.version == 1 && row.ok == 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Dispatch(Arc<Shared>);
 

@@ -21,6 +21,33 @@ use crate::wire::MethodId;
 /// `before` runs when the call was admitted and its method found, before its payload is decoded;
 /// what it puts into [`Cx::extensions_mut`] the handler finds in [`Cx::extensions`]. Calls made in
 /// a hook inherit the deadline.
+///
+/// ```
+/// use switchback::{Code, Cx, Ended, Hook, Server, ServerInterceptor, Status};
+///
+/// /// Only our own network may call.
+/// struct Inside;
+///
+/// impl ServerInterceptor for Inside {
+///     fn name(&self) -> &str {
+///         "inside"
+///     }
+///
+///     fn before<'a>(&'a self, cx: &'a mut Cx) -> Hook<'a> {
+///         if cx.peer().address.starts_with("10.") {
+///             return Hook::pass();
+///         }
+///         Hook::ready(Err(Status::new(Code::PERMISSION_DENIED, "not from there")))
+///     }
+///
+///     fn after(&self, cx: &Cx, ended: &Ended) {
+///         tracing::info!(method = %cx.method_name(), code = %ended.code(), "ended");
+///     }
+/// }
+///
+/// let server = Server::new().interceptor(Inside);
+/// # let _ = server;
+/// ```
 pub trait ServerInterceptor: Send + Sync + 'static {
     /// For messages: who refused, who hangs. Asked once, when the interceptor is added.
     fn name(&self) -> &str;
@@ -38,6 +65,28 @@ pub trait ServerInterceptor: Send + Sync + 'static {
 }
 
 /// Hooks around every call of a channel, above its retries.
+///
+/// ```
+/// use std::time::Duration;
+/// use switchback::{Channel, ClientCx, ClientInterceptor, Hook};
+///
+/// /// Every call says for whom it is made, and takes 2 s at most.
+/// struct Tenant(String);
+///
+/// impl ClientInterceptor for Tenant {
+///     fn name(&self) -> &str {
+///         "tenant"
+///     }
+///
+///     fn before<'a>(&'a self, cx: &'a mut ClientCx) -> Hook<'a> {
+///         cx.shorten_timeout(Duration::from_secs(2));
+///         Hook::ready(cx.add_metadata("tenant", self.0.as_bytes()))
+///     }
+/// }
+///
+/// let builder = Channel::builder().interceptor(Tenant("acme".into()));
+/// # let _ = builder;
+/// ```
 pub trait ClientInterceptor: Send + Sync + 'static {
     /// For messages: who refused, who hangs. Asked once, when the interceptor is added.
     fn name(&self) -> &str;
@@ -54,6 +103,7 @@ pub trait ClientInterceptor: Send + Sync + 'static {
 }
 
 /// Hooks around every attempt of a call, below the retries: one for each request that is sent.
+/// For what must be fresh each time, a token say: [the guide](crate::guide::interceptors) has one.
 pub trait AttemptInterceptor: Send + Sync + 'static {
     /// For messages: who refused, who hangs. Asked once, when the interceptor is added.
     fn name(&self) -> &str;

@@ -1,13 +1,6 @@
 //! Methods without macros: a name, a version, a handler.
 //!
-//! ```
-//! use switchback::{CallError, Cx, Method};
-//!
-//! let method = Method::infallible("demo.Math/double", 1, |_cx: Cx, n: u64| async move {
-//!     Ok::<u64, CallError<std::convert::Infallible>>(n * 2)
-//! });
-//! assert_eq!(method.version(), 1);
-//! ```
+//! Why beside the macro: it makes these, and whoever cannot use it loses nothing but comfort.
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
@@ -17,7 +10,36 @@ use crate::service::handler::{EncodeApp, Handler, Typed};
 use crate::service::{CallError, Cx, Fingerprint, Forms, Payload, Schema, Status, method_text};
 use crate::wire::{Code, MethodId};
 
-/// One version of one method with its handler.
+/// One version of one method with its handler: what [`service`](macro@crate::service) makes of a
+/// trait's function, or what you write without it.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use std::sync::LazyLock;
+/// use switchback::service::Fingerprint;
+/// use switchback::{CallError, Channel, Cx, Method, Server, Stub};
+///
+/// /// The client's side.
+/// static DOUBLE: LazyLock<Stub<u64, u64, Infallible>> = LazyLock::new(|| {
+///     let types = Fingerprint::of_method::<u64, u64, Infallible>();
+///     Stub::infallible("demo.Math/double", 1, types)
+/// });
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let double = Method::infallible("demo.Math/double", 1, |_cx: Cx, n: u64| async move {
+///     Ok::<u64, CallError<Infallible>>(n * 2)
+/// });
+/// let double = double.schema::<u64, u64, Infallible>().idempotent();
+/// assert_eq!((double.version(), double.text().as_deref()), (1, Some("u64->u64!never")));
+///
+/// let server = Server::new().method(double).bind("mem://").await?;
+/// let channel = Channel::lazy(&server.url())?;
+/// tokio::spawn(server.serve_until(std::future::pending()));
+/// assert_eq!(channel.call(&DOUBLE, 21).await?, 42);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Method {
     pub(crate) name: Arc<str>,

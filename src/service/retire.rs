@@ -7,8 +7,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Ends when a handler that was replaced or retired has no call left. Dropping it changes
-/// nothing: the calls end all the same.
+/// Ends when a handler that was replaced or retired has no call left.
+///
+/// # Cancellation
+/// Dropping it changes nothing: the calls end all the same.
 #[derive(Debug)]
 #[must_use = "await it to know when the last call of the old handler has ended"]
 pub struct Retirement(Arc<Mutex<Drain>>);

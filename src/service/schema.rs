@@ -20,6 +20,20 @@ use crate::util::fnv64;
 ///
 /// Derive it beside serde's traits. The derive reads serde's attributes and refuses those that a
 /// compact codec cannot carry.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use switchback::{Schema, service::schema_text};
+///
+/// #[derive(Deserialize, Schema, Serialize)]
+/// struct Order {
+///     item: String,
+///     #[serde(rename = "count")]
+///     pieces: Option<u32>,
+/// }
+///
+/// assert_eq!(schema_text::<Order>(), "struct{item:str,count:?u32}");
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no schema",
     label = "a wire type must implement `switchback::Schema`",

@@ -12,6 +12,21 @@ use std::time::Duration;
 use crate::wire::{Code, Disposition, Response, Tlvs, push_message, push_tlv, response_keys};
 
 /// Why a call failed, other than by the method's own error.
+///
+/// A handler gives one to say so without a type of its own; a caller asks it what may be done.
+///
+/// ```
+/// use std::time::Duration;
+/// use switchback::{Code, Disposition, Status};
+///
+/// let status = Status::new(Code::NOT_FOUND, "no account 17");
+/// let status = status.with_retry_after(Duration::from_secs(1));
+/// assert_eq!(status.code(), Code::NOT_FOUND);
+/// // What a handler gives has been executed, whatever it says: it is not tried again.
+/// assert_eq!(status.disposition(), Disposition::Processed);
+/// assert!(!status.is_retry_safe(true));
+/// assert_eq!(status.to_string(), "NOT_FOUND (processed): no account 17");
+/// ```
 #[derive(Clone)]
 pub struct Status(Box<Inner>);
 
@@ -27,6 +42,19 @@ pub enum Fault {
 }
 
 /// The error of a call: the method's own, or what went wrong around it.
+///
+/// ```
+/// use switchback::{CallError, Disposition};
+///
+/// fn tell(error: &CallError<String>) -> &str {
+///     match (error, error.disposition()) {
+///         (CallError::App(reason), _) => reason, // A part of the contract.
+///         (CallError::Rpc(_), Disposition::NotProcessed) => "try again",
+///         (CallError::Rpc(_), _) => "ask somebody: it may have been executed",
+///     }
+/// }
+/// assert_eq!(tell(&CallError::App("no funds".into())), "no funds");
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallError<E> {
     /// The handler answered with the method's own error. The call was executed.

@@ -14,7 +14,9 @@ use crate::service::{RawRequest, RawResponse, Status};
 use crate::util::try_grow;
 use crate::wire::{Code, MethodId, Response};
 
-/// One method as a client calls it: requests `Q`, responses `R`, errors `E`.
+/// One method as a client calls it: requests `Q`, responses `R`, errors `E`. [`Method`] shows one.
+///
+/// [`Method`]: crate::Method
 pub struct Stub<Q, R, E> {
     pub(crate) name: Arc<str>,
     pub(crate) id: MethodId,

@@ -17,7 +17,13 @@ pub type Accepting<'a> = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send 
 
 /// Makes connections to one server.
 pub trait Connect: Send + Sync + 'static {
-    /// Makes a connection. Dropping the future gives the attempt up.
+    /// Makes a connection.
+    ///
+    /// # Errors
+    /// Why there is none; the channel waits and tries again when it is next called.
+    ///
+    /// # Cancellation
+    /// Dropping the future gives the attempt up.
     fn connect(&self) -> Connecting<'_>;
 
     /// The server's address, for errors.
@@ -26,8 +32,13 @@ pub trait Connect: Send + Sync + 'static {
 
 /// Takes the connections of clients.
 pub trait Accept: Send + Sync + 'static {
-    /// Waits for the next connection. No error is the end: the next call may succeed. Dropping
-    /// the future loses no connection.
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    /// What the transport says. No error is the end: the next call may succeed.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses no connection.
     fn accept(&self) -> Accepting<'_>;
 
     /// Where clients find it.

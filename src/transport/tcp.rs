@@ -64,6 +64,9 @@ impl TcpAcceptor {
     /// # Errors
     /// [`ErrorKind::AddressInUse`], [`ErrorKind::Bind`], [`ErrorKind::InsecureAddress`],
     /// [`ErrorKind::UnknownHost`]; [`ErrorKind::Address`] if it is no `tcp://`.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves everything as it was.
     pub async fn bind(address: &Address, insecure: bool) -> Result<Self, Error> {
         let resolved: Vec<SocketAddr> = resolve(address, insecure).await?;
         let bind_error = |error: io::Error| {

@@ -23,6 +23,24 @@ use crate::service::{Method, Router};
 use crate::wire::MethodId;
 
 /// What a service serves, or what a lock file says that it serves.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use switchback::service::Contract;
+/// use switchback::{CallError, Cx, Method, Router};
+///
+/// let method = Method::infallible("demo.Math/double", 1, |_cx: Cx, n: u64| async move {
+///     Ok::<u64, CallError<Infallible>>(n * 2)
+/// });
+/// let before = Router::new().method(method.clone().schema::<u64, u64, Infallible>());
+/// let published = Contract::from_lock(&Contract::from(&before).to_lock())?;
+/// assert!(!published.compare(&Contract::from(&before), &[]).is_broken());
+///
+/// // The same version with another type of request.
+/// let now = Router::new().method(method.schema::<u32, u64, Infallible>());
+/// assert!(published.compare(&Contract::from(&now), &[]).is_broken());
+/// # Ok::<(), switchback::service::LockError>(())
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Contract {
     /// By method name and version.
