@@ -13,20 +13,22 @@ use crate::service::{Service, Status};
 /// A set of methods and codecs, to be served.
 ///
 /// A [`Server`](crate::Server) has one of its own; by itself it is for whoever drives connections
-/// without it, and for a [`Contract`](crate::service::Contract).
+/// without it, and for a `Contract` (feature `contract`).
 ///
 /// ```
 /// use std::convert::Infallible;
-/// use switchback::service::Contract;
 /// use switchback::{CallError, Cx, Method, Router};
 ///
 /// let double = Method::infallible("demo.Math/double", 2, |_cx: Cx, n: u64| async move {
 ///     Ok::<u64, CallError<Infallible>>(n * 2)
 /// });
 /// let router = Router::new().method(double.schema::<u64, u64, Infallible>());
-/// let contract = Contract::from(&router);
+/// # #[cfg(feature = "contract")]
+/// # {
+/// let contract = switchback::service::Contract::from(&router);
 /// let row = contract.row("demo.Math/double", 2).expect("it is served");
 /// assert_eq!(row.text, "u64->u64!never");
+/// # }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Router {
