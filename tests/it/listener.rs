@@ -14,7 +14,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
 use crate::raw::{Ask, Raw};
-use crate::support::{MEM_BYTES, Tcp, echo, now, run, settle};
+use crate::support::{MEM_BYTES, Tcp, echo, log_to, now, run, settle};
 
 /// Accepts what it is given, errors as they are; when nothing is left, as `then` says.
 struct Scripted {
@@ -229,6 +229,24 @@ impl io::Write for Lines {
     }
 }
 
+/// What this file's tests of the log rest on: a line of code that another test's thread came to
+/// first is heard of all the same. Shown by a thread that listens to nothing.
+#[test]
+fn a_line_that_others_came_to_first_is_logged() {
+    fn say() {
+        tracing::warn!("said");
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let _log = log_to(tracing_subscriber::fmt().with_writer(move || writer.clone()).finish());
+
+    std::thread::spawn(say).join().unwrap();
+    say();
+
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("said"), "{text:?}");
+}
+
 /// A flood of connections writes ten lines a second, errors and refusals together, and says how
 /// many were left out. Shown by 500 refusals and 500 errors, and one more a second later.
 #[tokio::test(start_paused = true)]
@@ -236,7 +254,7 @@ async fn the_log_is_bounded() {
     let lines = Lines::default();
     let writer = lines.clone();
     let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
-    let _log = tracing::subscriber::set_default(log.finish());
+    let _log = log_to(log.finish());
     let door = door(config(|config| config.connections_per_address_max = 1));
     let _first = door.greet(ip(1)).await;
 

@@ -1,8 +1,8 @@
 //! What most tests need: a server with a few methods, a channel to it, and a way to wait.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use switchback::driver::{ConnectionHandle, Runtime, ServerSettings, serve_stream};
 use switchback::proto::ServerLimits;
@@ -16,6 +16,8 @@ use switchback::{
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
+use tracing::dispatcher::DefaultGuard;
+use tracing::subscriber::NoSubscriber;
 
 use crate::raw::Raw;
 
@@ -141,6 +143,21 @@ pub(crate) fn run(server: BoundServer) -> Tcp {
     let (stop, stopped) = oneshot::channel::<()>();
     let drained = tokio::spawn(server.serve_until(async move { drop(stopped.await) }));
     Tcp { url, dispatch, stop, drained }
+}
+
+/// Has what is logged on this thread go to `subscriber`, as long as the guard lives.
+///
+/// Where there is one subscriber in a process, `tracing` asks nobody but the thread that comes to a
+/// line of code first, and remembers its answer for all threads: another test without a subscriber
+/// would turn the line off for this one. So there are always two.
+pub(crate) fn log_to(subscriber: impl Into<tracing::Dispatch>) -> DefaultGuard {
+    static SECOND: LazyLock<tracing::Dispatch> =
+        LazyLock::new(|| tracing::Dispatch::new(NoSubscriber::new()));
+    LazyLock::force(&SECOND);
+    let guard = tracing::dispatcher::set_default(&subscriber.into());
+    // Once more, for a line that was on its way to be remembered when the second one came.
+    tracing::callsite::rebuild_interest_cache();
+    guard
 }
 
 /// Signals between a handler and its test.

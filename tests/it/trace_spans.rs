@@ -10,7 +10,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::support::{Answer, Plain, echo_stub, mem_with, plain, tcp};
+use crate::support::{Answer, Plain, echo_stub, log_to, mem_with, plain, tcp};
 
 /// One span, as it was opened and recorded.
 #[derive(Clone, Debug, Default)]
@@ -125,7 +125,7 @@ fn back(sent: &Arc<Mutex<Vec<Found>>>) -> Method {
 #[tokio::test]
 async fn a_trace_goes_through_two_tiers() {
     let spans = Spans::default();
-    let _guard = tracing::subscriber::set_default(spans.clone());
+    let _guard = log_to(spans.clone());
     let sent = Arc::default();
     let tracing = || Tracing::new(&Runtime::tokio());
     let back = tcp(Server::new().method(back(&sent)).interceptor(tracing())).await;
