@@ -14,7 +14,7 @@ use crate::client::described::Described;
 use crate::client::{Call, Channel};
 use crate::service::{CallError, Cx, Forward, Handler, Incoming, Outcome, RawRequest, RawResponse};
 use crate::service::{Reply, Respond, Status, Stub};
-use crate::wire::Code;
+use crate::wire::{Code, Disposition};
 
 /// A raw call. It is a future: nothing is sent before it is first polled.
 ///
@@ -113,6 +113,10 @@ impl Respond for Forwarded {
             Err(status) if status.code() == Code::QUEUE_FULL => status.with_code(Code::OVERLOADED),
             Err(status) => status,
         };
+        if status.disposition() == Disposition::NotProcessed {
+            // The server behind judges this one for it (LD-11), as this one its client.
+            reply.scope.note_refusal(status.code());
+        }
         reply.status(&status); // As it was stamped (CA-18).
         Poll::Ready(Outcome::Failed)
     }

@@ -41,13 +41,6 @@ impl ServerShared {
         metadata
     }
 
-    /// A call was refused after its read batch; its client may have to be judged for it.
-    pub(crate) fn note_refusal(&self, code: Code) {
-        if code == Code::BAD_PAYLOAD {
-            self.bad_payloads.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     /// An interceptor had a call until its deadline.
     pub(crate) fn say_interceptor_hangs(&self, interceptor: &str, method: &str) {
         if let Some(unsaid) = self.totals.admit_hang_line(self.runtime.now()) {

@@ -15,7 +15,7 @@ use std::time::Instant;
 use crate::driver::scratch::with_answer;
 use crate::driver::server_shared::{ServerShared, Turn};
 use crate::proto::PendingEnd;
-use crate::service::append_status;
+use crate::service::{CallScope, append_status};
 use crate::service::{End, Entry, Method, Outcome, Reply, Respond, Run, Status, Tally};
 use crate::util::bugs::{Bug, is_seeded};
 use crate::util::{Scope, with_scope};
@@ -86,7 +86,7 @@ impl CallTask {
                 Polled::Pending => return Poll::Pending,
                 Polled::Ended(Outcome::Refused(code)) => {
                     disposition = Disposition::NotProcessed;
-                    self.shared.note_refusal(code);
+                    scope.note_refusal(code);
                 }
                 Polled::Ended(outcome) => tally.ended(outcome),
                 Polled::Panicked => tally.ended(Outcome::Failed),

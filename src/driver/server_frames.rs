@@ -86,7 +86,8 @@ impl Judge<'_> {
         Ok(used)
     }
 
-    /// Judges what interceptors have kept from being found in its own read (LD-11).
+    /// Judges what was not found in its own read: interceptors and layers were before the payload,
+    /// or another server was asked (LD-11).
     fn judge_late(&mut self, now: Instant) -> Result<(), Violation> {
         if self.shared.bad_payloads.load(Ordering::Relaxed) == 0 {
             return Ok(());

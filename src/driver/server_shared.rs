@@ -52,7 +52,7 @@ pub(crate) struct ServerShared {
     pub(crate) is_watching: AtomicBool,
     /// The call that the reader polls just now; 0 if none.
     pub(crate) serving: AtomicU32,
-    /// Payloads that did not decode, found after their read batch, and not judged yet.
+    /// Payloads that did not decode, found behind admission, and not judged yet.
     pub(crate) bad_payloads: AtomicU32,
     /// Whether `state.answers` may hold something, to be read without the lock.
     pub(crate) has_answers: AtomicBool,
@@ -454,6 +454,12 @@ impl CallScope for ServerShared {
             return None;
         }
         self.take_answer_metadata(call)
+    }
+
+    fn note_refusal(&self, code: Code) {
+        if code == Code::BAD_PAYLOAD {
+            self.bad_payloads.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

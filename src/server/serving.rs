@@ -101,6 +101,12 @@ impl Server {
     /// It takes the place of a fallback. Servers that forward to each other in a circle pass a
     /// call on until one of them has no room for it; nothing else ends the circle.
     ///
+    /// To the server behind, all clients of this one are one client, over one connection. Payloads
+    /// that do not decode there are counted against the client that sent them here; but a server
+    /// that judges its proxy like everybody else closes that connection, with all calls on it, for
+    /// what a few clients send. Have it trust its proxies: raise `errors` and `cancel_window` of
+    /// its [`ServerConfig::conduct`].
+    ///
     /// ```
     /// # use switchback::{Channel, Server};
     /// # async fn run() -> Result<(), switchback::Error> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::service::{Extensions, Metadata, MetadataBlock, Status};
-use crate::wire::{CallId, MethodId};
+use crate::wire::{CallId, Code, MethodId};
 
 /// The call at hand: its deadline, its caller, its version, whether it was taken back.
 ///
@@ -71,6 +71,9 @@ pub(crate) trait CallScope: Send + Sync {
     fn add_metadata(&self, call: CallId, name: &str, value: &[u8]) -> Result<(), Status>;
     /// What was added to a call's answer, which begins now.
     fn take_metadata(&self, call: CallId) -> Option<MetadataBlock>;
+    /// A request was refused by what stands behind its admission: its client may have to be judged
+    /// for it (LD-11).
+    fn note_refusal(&self, code: Code);
 }
 
 /// Who is at the other end of a connection.

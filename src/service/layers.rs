@@ -115,8 +115,10 @@ impl HandlerFuture {
     fn begin(request: ServerRequest) -> Result<Running, ServerAnswer> {
         let ServerRequest { cx, payload, codec, limits, handler, progress } = request;
         let incoming = Incoming { payload: &payload, codec: &codec, limits: &limits };
-        let call = handler.start(cx.clone(), incoming);
-        let call = call.map_err(|status| ServerAnswer::status(&cx, &status))?;
+        let call = handler.start(cx.clone(), incoming).map_err(|status| {
+            cx.connection.note_refusal(status.code());
+            ServerAnswer::status(&cx, &status)
+        })?;
         let late = if cx.remaining().is_zero() {
             Some((Code::DEADLINE_EXCEEDED, "over before its handler could be started"))
         } else if cx.is_cancelled() || !progress.begin() {

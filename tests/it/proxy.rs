@@ -15,8 +15,8 @@ use tokio::net::TcpListener;
 
 use crate::raw::{Ask, Raw, Reply, response, table};
 use crate::support::{
-    Answer, Gate, Plain, assert_status, echo, echo_stub, mem, mem_raw, plain, raw_server, settle,
-    tcp,
+    Answer, Gate, Plain, assert_status, echo, echo_stub, in_time, mem, mem_raw, plain, raw_server,
+    settle, tcp,
 };
 use crate::versions::{pay, pay_stub};
 
@@ -318,4 +318,34 @@ async fn a_proxy_lists_what_it_serves_itself() {
     let rows = channel.server_methods().await.unwrap();
     assert_eq!(rows.iter().map(|row| row.method).collect::<Vec<_>>(), [MethodId::of(ECHO)]);
     assert_eq!(channel.call(pay_stub(&[1]), 1).await, Ok((1, 1)));
+}
+
+/// LD-11, P8: the server behind sees one client, so the proxy judges its own: who sends payloads
+/// that do not decode there is sent away, and who calls through the same proxy goes on. Shown by a
+/// call that is held meanwhile, over the connection that both share.
+#[tokio::test]
+async fn ld_11_a_proxy_judges_what_does_not_decode_behind() {
+    let gate = Gate::default();
+    let mut config = ServerConfig::default();
+    config.conduct.errors = 10_000; // It trusts the proxy to judge, see `Server::forward`.
+    let behind = Server::new().config(config).method(echo()).method(gate.method("it.Gate/pass"));
+    let behind = tcp(behind).await;
+    let front = tcp(Server::new().forward(Channel::connect(&behind.url).await.unwrap())).await;
+    let channel = Channel::connect(&front.url).await.unwrap();
+    let held = tokio::spawn(channel.call(plain::<u64, u64>("it.Gate/pass"), 7));
+    gate.entered.reach(1).await;
+
+    let mut raw = Raw::connect(&front.url).await;
+    raw.greet_server().await;
+    for n in 0..101 {
+        raw.ask(Ask { payload: b"", ..Ask::new(2 * n + 1, ECHO) }).await;
+        let reply = in_time(raw.reply()).await;
+        assert_eq!((reply.status, reply.disposition), (Code::BAD_PAYLOAD, NOT), "{n}");
+    }
+    // What is found late is judged with the next read.
+    let _may_be_closed = raw.try_write(&Ask::new(203, ECHO).to_bytes()).await;
+    assert_eq!(in_time(raw.last_word()).await, CloseReason::TOO_MANY_ERRORS);
+
+    gate.open.notify_one();
+    assert_eq!(in_time(held).await.unwrap(), Ok(7));
 }

@@ -210,6 +210,22 @@ async fn what_was_said_not_to_be_processed_never_starts() {
     assert_eq!(gate.entered.get(), 0);
 }
 
+/// LD-11: payloads that do not decode are judged behind layers as they are without. Shown by a
+/// client that sends nothing else, up to the limit of 100 and over it.
+#[tokio::test(start_paused = true)]
+async fn ld_11_bad_payloads_behind_layers_are_judged() {
+    let server = Server::new().method(echo()).layer(ServiceBuilder::new().concurrency_limit(64));
+    let (mut raw, _, _server) = mem_raw(server).await;
+    for n in 0..101 {
+        raw.ask(Ask { payload: b"", ..Ask::new(2 * n + 1, "it.Echo/echo") }).await;
+        let reply = raw.reply().await;
+        assert_eq!((reply.status, reply.disposition), (Code::BAD_PAYLOAD, NOT), "{n}");
+    }
+    // What is found late is judged with the next read.
+    let _may_be_closed = raw.try_write(&Ask::new(203, "it.Echo/echo").to_bytes()).await;
+    assert_eq!(raw.last_word().await, switchback::wire::CloseReason::TOO_MANY_ERRORS);
+}
+
 /// A layer that fails after the handler has ended says PROCESSED. Shown by one that throws the
 /// answer away, behind an error with a source.
 #[tokio::test]
