@@ -27,7 +27,7 @@ use tower::{BoxError, Layer, Service};
 
 use crate::service::handler::{Handler, Incoming, Outcome, Reply, Respond, Wrap};
 use crate::service::raw::request_of;
-use crate::service::{Codec, Cx, DecodeLimits, Method, Status};
+use crate::service::{Codec, Cx, DecodeLimits, Method, Status, with_served};
 use crate::util::{Scope, try_grow, with_scope};
 use crate::wire::{Code, Disposition, HEAD_BYTES, seal_frame};
 
@@ -151,7 +151,9 @@ impl Future for HandlerFuture {
         let mut reply = Reply { out: &mut frame, call: id, frame_bytes_max: u32::MAX, scope };
         // A layer may poll it from a task of its own, which inherits nothing.
         let scope = Scope { deadline: served.deadline, is_retry: served.attempt > 0 };
-        let polled = with_scope(scope, || call.as_mut().poll_respond(cx, &mut reply));
+        let polled = with_scope(scope, || {
+            with_served(served.extensions(), || call.as_mut().poll_respond(cx, &mut reply))
+        });
         let outcome = std::task::ready!(polled);
         progress.end();
         this.running = None;

@@ -1,12 +1,15 @@
 //! tower's own layers around handlers and calls: what they do, and what the caller is told.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use switchback::service::{Handlers, RawRequest, RawResponse, ServerAnswer, ServerRequest};
-use switchback::{CallError, Channel, Code, Cx, Disposition, Method, Server, Status};
+use switchback::driver::Runtime;
+use switchback::service::{
+    Handlers, RawRequest, RawResponse, ServerAnswer, ServerRequest, TraceContext,
+};
+use switchback::{CallError, Channel, Code, Cx, Disposition, Method, Server, Status, Tracing};
 use tokio::sync::Notify;
 use tower::layer::layer_fn;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
@@ -224,6 +227,38 @@ async fn ld_11_bad_payloads_behind_layers_are_judged() {
     // What is found late is judged with the next read.
     let _may_be_closed = raw.try_write(&Ask::new(203, "it.Echo/echo").to_bytes()).await;
     assert_eq!(raw.last_word().await, switchback::wire::CloseReason::TOO_MANY_ERRORS);
+}
+
+/// A handler that a layer runs on a task of its own makes its calls for the call that it serves:
+/// what interceptors have put beside that is inherited. Shown by a trace that goes on.
+#[tokio::test]
+async fn calls_from_a_layers_own_task_belong_to_the_call_that_is_served() {
+    let parent: Arc<Mutex<Option<TraceContext>>> = Arc::default();
+    let found = Arc::clone(&parent);
+    let behind = Method::infallible("it.Echo/echo", 1, move |cx: Cx, n: u64| {
+        *found.lock().unwrap() = TraceContext::from_metadata(cx.metadata());
+        async move { Answer::Ok(n) }
+    });
+    let tracing = || Tracing::new(&Runtime::tokio());
+    let next = Channel::builder().interceptor(tracing());
+    let (next, _, _behind) = mem_with(Server::new().method(behind), next);
+    let relay = Method::infallible("it.Relay/relay", 1, move |_cx: Cx, n: u64| {
+        let next = next.clone();
+        async move { Answer::Ok(next.call(echo_stub(), n).await.unwrap()) }
+    });
+    let spawning = around(|mut handlers, request| {
+        let call = async move { handlers.call(request).await };
+        Box::pin(async move { Ok(tokio::spawn(call).await??) })
+    });
+    let server = Server::new().method(relay).interceptor(tracing()).layer(spawning);
+    let (channel, _, _server) = mem(server);
+    let own = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    let call = channel.call(plain::<u64, u64>("it.Relay/relay"), 5);
+    assert_eq!(call.metadata("traceparent", own.as_bytes()).await, Ok(5));
+
+    let found = parent.lock().unwrap().as_ref().map(TraceContext::trace_id);
+    assert_eq!(found, Some(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736));
 }
 
 /// A layer that fails after the handler has ended says PROCESSED. Shown by one that throws the
