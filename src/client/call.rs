@@ -431,6 +431,7 @@ impl<Q, R, E> Call<Q, R, E> {
         let left = |known: &StubVersion<Q, R, E>| status.versions().contains(&known.version);
         let Some(at) = self.stub.versions.iter().position(left) else { return false };
         self.end_attempt(|| End::Failed(status));
+        self.forget_answer_metadata();
         self.was_resent = true;
         self.heard_at = None;
         self.version = at;
@@ -469,7 +470,7 @@ impl<Q, R, E> Call<Q, R, E> {
                     self.unknown = Some(status);
                 }
                 self.driver = None;
-                self.answer = self.answer.take().map(|_| Metadata::default());
+                self.forget_answer_metadata();
                 self.state = if after.is_zero() {
                     State::Connecting(Wait::new(self.wait_for_ready))
                 } else {

@@ -92,6 +92,26 @@ async fn ca_5_a_refused_version_is_sent_again_in_the_one_left() {
     assert_eq!(call.await.unwrap(), Ok((2, 5)));
 }
 
+/// What came beside a refusal is not taken for what came with the outcome. Shown by a call that was
+/// sent again in another version, and lost.
+#[tokio::test]
+async fn metadata_of_a_refusal_is_forgotten_with_it() {
+    let (channel, mut raw) = raw_server(Channel::builder());
+    let call = tokio::spawn(channel.call(pay_stub(&[2, 1]), 5).with_metadata());
+    raw.greet_client(&table(&[(NAME, &[1, 2])]), 8, 65_536).await;
+    let (first, ..) = raw.request().await;
+    let mut ext = Vec::new();
+    switchback::wire::push_tlv(&mut ext, response_keys::VERSIONS, &[0, 1]);
+    switchback::wire::push_tlv(&mut ext, response_keys::METADATA, b"\x03tagof the refusal");
+    raw.answer(first, Code::UNSUPPORTED_VERSION, Disposition::NotProcessed, &ext).await;
+    raw.request().await;
+    drop(raw);
+
+    let (result, metadata) = call.await.unwrap();
+    assert_status(result, Code::CONNECTION_LOST, Disposition::Maybe);
+    assert_eq!(metadata.get("tag"), None);
+}
+
 async fn refuse(raw: &mut Raw, call: u32, left: &[u16]) {
     let mut ext = Vec::new();
     let bytes: Vec<u8> = left.iter().flat_map(|version| version.to_be_bytes()).collect();

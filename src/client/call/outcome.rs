@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::client::call::Call;
-use crate::service::{CallEnd, CallError, Status};
+use crate::service::{CallEnd, CallError, Metadata, Status};
 use crate::wire::{Code, Disposition};
 
 impl<Q, R, E> Call<Q, R, E> {
@@ -31,6 +31,13 @@ impl<Q, R, E> Call<Q, R, E> {
                 Err(unknown.into())
             }
             (result, _) => result,
+        }
+    }
+
+    /// What came beside an answer that is not the outcome is nobody's.
+    pub(super) fn forget_answer_metadata(&mut self) {
+        if let Some(metadata) = &mut self.answer {
+            *metadata = Metadata::default();
         }
     }
 
