@@ -276,7 +276,9 @@ impl Dispatch {
         let shared = Arc::downgrade(&self.0);
         move |id| {
             let routes = shared.upgrade()?.routes.load_full();
-            routes.method(id).map(|method| Arc::clone(&method.name))
+            let fallback = || routes.fallback().map(|entry| &entry.method).filter(|m| m.id == id);
+            let name = routes.method(id).map(|method| &method.name);
+            name.or_else(|| Some(&fallback()?.name)).map(Arc::clone)
         }
     }
 
@@ -401,5 +403,24 @@ fn check_name(name: &str) -> Result<(), RouteError> {
     match name.split_once('/') {
         Some((service, method)) if sound(service) && sound(method) && name.len() <= 128 => Ok(()),
         _ => Err(RouteError::BadName { name: name.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::{Cx, RawRequest, RawResponse, Status};
+
+    /// Who asks for a name by the number of a handler that runs is told, the fallback's included.
+    #[test]
+    fn names_are_those_of_handlers() {
+        let fallback = |_: Cx, request: RawRequest| async move {
+            Ok::<_, Status>(RawResponse::new(request.codec, request.payload))
+        };
+        let dispatch = Router::new().fallback(fallback).into_dispatch().unwrap();
+        let id = dispatch.routes().fallback().map(|entry| entry.method.id);
+
+        assert_eq!(dispatch.names()(id.unwrap()).as_deref(), Some(FALLBACK));
+        assert_eq!(dispatch.names()(MethodId::of("no/such")), None);
     }
 }
