@@ -62,6 +62,8 @@ mod stuck;
 mod support;
 mod tiers;
 #[cfg(feature = "tower")]
+mod together;
+#[cfg(feature = "tower")]
 mod tower;
 mod trace_spans;
 mod transport;
