@@ -25,6 +25,8 @@ pub(crate) struct Figures {
     pub(crate) threads: u64,
     pub(crate) fds: usize,
     pub(crate) cpu_ns: u64,
+    /// How long its threads could have run, and others had the cores.
+    pub(crate) kept_waiting_ns: u64,
 }
 
 impl Process {
@@ -77,16 +79,20 @@ impl Process {
             line.split_whitespace().nth(1).unwrap().parse().unwrap()
         };
         let tasks = fs::read_dir(proc.join("task")).unwrap();
-        let cpu = tasks.filter_map(|task| {
+        let times = tasks.filter_map(|task| {
             let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse::<u64>().ok()
+            let mut times = text.split(' ').map_while(|time| time.parse::<u64>().ok());
+            Some((times.next()?, times.next()?))
         });
+        let (cpu_ns, kept_waiting_ns) =
+            times.fold((0, 0), |sum, time| (sum.0 + time.0, sum.1 + time.1));
         Figures {
             peak_kib: field("VmHWM:"),
             rss_kib: field("VmRSS:"),
             threads: field("Threads:"),
             fds: fs::read_dir(proc.join("fd")).unwrap().count(),
-            cpu_ns: cpu.sum(),
+            cpu_ns,
+            kept_waiting_ns,
         }
     }
 

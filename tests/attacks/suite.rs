@@ -2,9 +2,10 @@
 //!
 //! A row passes if the attacked side did what the row expects and nobody else felt it: its memory
 //! grew within the row's bound; the victim had no error and a p99 within five times that of its
-//! idle time, 50 ms (100 in a debug build, where the same work takes many times as long), or three
-//! times what another client meets meanwhile at another server (the machine may be busy with other
-//! things, and an attack costs processor time); descriptors, threads and tasks are back within
+//! idle time, 50 ms (100 in a debug build, where the same work takes many times as long) stretched
+//! by what the attacked process was kept off the processors, or three times what another client
+//! meets meanwhile at another server (the machine may be busy with other things, and an attack
+//! costs processor time); descriptors, threads and tasks are back within
 //! 5 s; every connection of the attacker was counted by the reason for its end; no panic; and a
 //! log that is short, escaped and bounded.
 //!
@@ -279,6 +280,7 @@ pub(crate) struct After {
     tasks: u64,
     peak_kib: u64,
     cpu: Duration,
+    stretch: f64,
     lasted: Duration,
 }
 
@@ -320,10 +322,10 @@ impl Before {
         let (first, until) = (process.figures(), now() + BACK);
         let lasted = now() - self.at;
         let cpu = Duration::from_nanos(first.cpu_ns.saturating_sub(self.figures.cpu_ns));
-        let peak_kib = first.peak_kib;
+        let (peak_kib, stretch) = (first.peak_kib, first.stretch_since(&self.figures));
         loop {
             let (figures, tasks) = (process.figures(), process.numbers("stats")["tasks"]);
-            let after = After { figures, tasks, peak_kib, cpu, lasted };
+            let after = After { figures, tasks, peak_kib, cpu, stretch, lasted };
             if self.is_back(&after) || now() >= until {
                 return after;
             }
@@ -339,9 +341,22 @@ impl Before {
     }
 }
 
-/// How long the victim may wait.
-pub(crate) fn p99_max(idle: &Harm, elsewhere: &Harm) -> Duration {
-    (idle.p99 * 5).max(elsewhere.p99 * 3).max(P99_MAX)
+/// How long the victim may wait, where the process had to do with so much less of the processors
+/// than it wanted.
+pub(crate) fn p99_max(idle: &Harm, elsewhere: &Harm, stretch: f64) -> Duration {
+    (idle.p99 * 5).max(elsewhere.p99 * 3).max(P99_MAX.mul_f64(stretch))
+}
+
+impl Figures {
+    /// How many times as long as on processors of its own the process took for its work since
+    /// `before`: the system counts the time that its threads could have run and did not. The client
+    /// at another server does not show it: it works little, and who works little is served first.
+    pub(crate) fn stretch_since(&self, before: &Self) -> f64 {
+        let ran = self.cpu_ns.saturating_sub(before.cpu_ns).max(1);
+        let kept_waiting = self.kept_waiting_ns.saturating_sub(before.kept_waiting_ns);
+        (1.0 + Duration::from_nanos(kept_waiting).div_duration_f64(Duration::from_nanos(ran)))
+            .min(STRETCH_MAX)
+    }
 }
 
 /// Judges, writes the line, and fails where it must.
@@ -353,7 +368,7 @@ fn finish(
     [idle, harm, elsewhere]: [&Harm; 3],
 ) {
     let growth_kib = after.peak_kib.saturating_sub(before.figures.peak_kib);
-    let p99_max = p99_max(idle, elsewhere);
+    let p99_max = p99_max(idle, elsewhere, after.stretch);
     let ends = before.ends(process, outcome.ends.values().sum(), BACK);
     let counted = format!("counted {ends:?}, wanted {:?}", outcome.ends);
     let is_counted = ends == outcome.ends;
@@ -385,7 +400,8 @@ fn finish(
     let back = format!("fds {}/{}", is.figures.fds, was.figures.fds)
         + &format!(" threads {}/{}", is.figures.threads, was.figures.threads)
         + &format!(" tasks {}/{}", is.tasks, was.tasks);
-    let cost = format!("cpu {:.1?} of {:.1?}, {lines} log lines", is.cpu, is.lasted);
+    let cost = format!("cpu {:.1?} of {:.1?}, stretched {:.1}, ", is.cpu, is.lasted, is.stretch)
+        + &format!("{lines} log lines");
     let scaled = if row.scaled.is_empty() { "as in the catalogue" } else { row.scaled };
     let line = format!(
         "{:<4} | {} | {verdict} | {saw} after {when:.1?} | +{growth_kib}/{} KiB | {victim} | \
@@ -431,6 +447,8 @@ pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
 pub(crate) const IDLE: Duration = Duration::from_millis(500);
 /// A p99 that is never too long.
 const P99_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 50 });
+/// A machine that is busier than this has nothing to say about anybody's waiting.
+const STRETCH_MAX: f64 = 10.0;
 /// An attack is observed at least so long.
 const ATTACK_MIN: Duration = Duration::from_millis(300);
 /// How long everything may take to be back.

@@ -107,7 +107,8 @@ impl<'a> Stand<'a> {
             let lasted = now() - start;
             if failure.is_some() || plan.is_done(times, lasted) {
                 let (harm, elsewhere) = (self.look(), self.control.look());
-                let p99_max = p99_max(&self.idle, &elsewhere);
+                let stretch = self.process.figures().stretch_since(&before.figures);
+                let p99_max = p99_max(&self.idle, &elsewhere, stretch);
                 // One hiccup of a busy machine is more than a hundredth of so few calls.
                 if failure.is_some() || harm.p99 <= p99_max || lasted >= LONG {
                     break (harm, p99_max);
