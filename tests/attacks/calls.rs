@@ -194,14 +194,14 @@ fn a24_texts_of_handlers_in_the_log() {
 fn a25_ids_that_collide() {
     let row = Row {
         growth_kib_max: 8 * 1024,
-        scaled: "30 times 300 ids for 100,000",
+        scaled: "30 times 300 ids for 100,000, in 3 turns",
         ..Row::new("A25", "ids that differ in their high bits only", "open")
     };
     attack_server(row, |server, to| {
         let start = now();
         let cost = |step: u32| {
             let before = server.figures().cpu_ns;
-            for _ in 0..30 {
+            for _ in 0..10 {
                 let mut raw = Raw::greeted(to, 3).unwrap();
                 let ask = |n| request(n * step + 1, SLEEP, &number(60_000));
                 raw.write(&(0..300).flat_map(ask).collect::<Vec<u8>>()).unwrap();
@@ -210,7 +210,10 @@ fn a25_ids_that_collide() {
             }
             Duration::from_nanos(server.figures().cpu_ns - before)
         };
-        let (even, colliding) = (cost(2), cost(1 << 23));
+        // By turns, and the least of each: what the machine does meanwhile adds to a turn's time.
+        let turns = [(); 3].map(|()| [cost(2), cost(1 << 23)]);
+        let least = |of: usize| turns.iter().map(|turn| turn[of]).min().unwrap();
+        let (even, colliding) = (least(0), least(1));
         Outcome::new("open", start)
             .ended("LOST", 60)
             .note(format!("{even:.1?} of cpu in order, {colliding:.1?} colliding"))
