@@ -154,7 +154,9 @@ impl Cx {
     }
 
     /// `"service/method"`; empty for a method that was retired meanwhile, on a server without
-    /// interceptors.
+    /// interceptors. Of a call that the fallback serves nobody here knows the name: empty, or
+    /// `fallback` where there are interceptors; who must know what is called asks
+    /// [`Cx::method`].
     #[must_use]
     pub fn method_name(&self) -> Arc<str> {
         let known = self.name.clone().or_else(|| self.connection.method_name(self.method));
@@ -183,7 +185,8 @@ impl Cx {
     ///
     /// # Errors
     /// BAD_METADATA for a name that is not 1 to 64 bytes of `[a-z0-9_.-]`, TOO_LARGE for more than
-    /// 64 pairs or 8 KiB of them, FAILED_PRECONDITION when the call has been answered.
+    /// 64 pairs or 8 KiB of them, FAILED_PRECONDITION when the call has been answered (an
+    /// interceptor's `after` comes between the two: what it adds is not sent).
     pub fn add_response_metadata(&self, name: &str, value: &[u8]) -> Result<(), Status> {
         self.connection.add_metadata(self.call, name, value)
     }

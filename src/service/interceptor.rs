@@ -58,7 +58,8 @@ pub trait ServerInterceptor: Send + Sync + 'static {
     fn before<'a>(&'a self, cx: &'a mut Cx) -> Hook<'a>;
 
     /// The call that this interceptor let pass has ended. Called where the call ends: keep it
-    /// short. A panic in it costs a line of log.
+    /// short. Its answer is made by then, so metadata that is added now goes nowhere. A panic in it
+    /// costs a line of log.
     fn after(&self, cx: &Cx, ended: &Ended) {
         let _ = (cx, ended);
     }
@@ -92,7 +93,7 @@ pub trait ClientInterceptor: Send + Sync + 'static {
     fn name(&self) -> &str;
 
     /// Runs before the first attempt: may add metadata for all of them, shorten the timeout, wait,
-    /// refuse. Bounded by the call's deadline.
+    /// refuse. Bounded by the call's deadline. A panic goes through to who awaits the call.
     fn before<'a>(&'a self, cx: &'a mut ClientCx) -> Hook<'a>;
 
     /// The call that this interceptor let pass has ended, or its future was dropped. A panic in it
