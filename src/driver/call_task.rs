@@ -112,8 +112,11 @@ impl CallTask {
 
     /// Drops the handler, at its await or before its start, and answers.
     fn give_up(&mut self, end: PendingEnd) {
-        let is_executed = self.has_started && self.holder().is_none();
-        let disposition = if is_executed { Disposition::Maybe } else { Disposition::NotProcessed };
+        let is_counted = self.has_started && self.holder().is_none();
+        let disposition = match &mut self.call {
+            Some(call) if is_counted => call.as_mut().give_up(),
+            _ => Disposition::NotProcessed,
+        };
         let holder = self.holder().filter(|_| self.has_started);
         let status = end_status(end, holder, disposition);
         if let (Some(holder), PendingEnd::Expired) = (holder, end) {
@@ -127,7 +130,7 @@ impl CallTask {
             call.as_mut().handle_end(end);
         }
         drop_handler(&self.shared, self.call.take());
-        if is_executed {
+        if is_counted {
             self.count(Tally::cancelled());
         }
         with_answer(|out| {

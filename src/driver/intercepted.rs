@@ -25,7 +25,7 @@ use crate::proto::PendingEnd;
 use crate::service::{Codec, Cx, DecodeLimits, End, Ended, Entry, Hooks, Incoming, Interceptors};
 use crate::service::{Outcome, Reply, Respond, Running, ServerInterceptor, Status, Tally};
 use crate::util::{Scope, try_grow};
-use crate::wire::{Code, Decoder, Frame};
+use crate::wire::{Code, Decoder, Disposition, Frame};
 
 pub(crate) struct Intercepted {
     shared: Arc<ServerShared>,
@@ -202,6 +202,13 @@ impl Respond for Intercepted {
     fn holder(&self) -> Option<&str> {
         let is_held = matches!(self.stage, Stage::Hooks);
         self.hooks.holder(&self.chain).filter(|_| is_held)
+    }
+
+    fn give_up(self: Pin<&mut Self>) -> Disposition {
+        match &mut self.get_mut().stage {
+            Stage::Running(handler) => handler.as_mut().give_up(),
+            Stage::Hooks | Stage::Over => Disposition::NotProcessed,
+        }
     }
 
     fn handle_end(self: Pin<&mut Self>, end: End) {

@@ -57,6 +57,12 @@ pub(crate) trait Respond: Send {
         None
     }
 
+    /// Nobody waits for the handler any more: what is true of it from now on, if it was not held
+    /// up by an interceptor.
+    fn give_up(self: Pin<&mut Self>) -> Disposition {
+        Disposition::Maybe
+    }
+
     /// The call ends before it is done: it is not polled any more.
     fn handle_end(self: Pin<&mut Self>, _end: End) {}
 }

@@ -314,6 +314,14 @@ where
         reply.status(&status);
         Poll::Ready(Outcome::Failed)
     }
+
+    fn give_up(self: Pin<&mut Self>) -> Disposition {
+        match self.project().hold.0.give_up() {
+            Disposition::NotProcessed => Disposition::NotProcessed,
+            // Who was to be told of its end is not there any more.
+            Disposition::Maybe | Disposition::Processed => Disposition::Maybe,
+        }
+    }
 }
 
 impl ServerAnswer {

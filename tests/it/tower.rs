@@ -337,6 +337,39 @@ async fn ca_12_what_waits_in_a_layer_can_be_taken_back() {
     assert_eq!(gate.entered.get(), 1);
 }
 
+/// CA-12, CA-8: and its answer says so, NOT_PROCESSED, behind interceptors too; of a handler that
+/// has begun nobody knows. Shown on the wire, by calls that wait for the one permit and the one
+/// that has it.
+#[tokio::test(start_paused = true)]
+async fn ca_12_what_waits_in_a_layer_was_not_processed() {
+    for is_intercepted in [false, true] {
+        let gate = Gate::default();
+        let layers = ServiceBuilder::new().concurrency_limit(1);
+        let server = Server::new().method(gate.method(GATE)).layer(layers);
+        let tracing = Tracing::new(&Runtime::tokio());
+        let server = if is_intercepted { server.interceptor(tracing) } else { server };
+        let (mut raw, dispatch, _server) = mem_raw(server).await;
+        raw.ask(Ask::new(1, GATE)).await;
+        gate.entered.reach(1).await;
+        raw.ask(Ask::new(3, GATE)).await;
+        raw.ask(Ask { timeout_ms: 50, ..Ask::new(5, GATE) }).await;
+        settle().await;
+
+        let mut told = Vec::new();
+        for cancelled in [Some(3), None, Some(1)] {
+            if let Some(call) = cancelled {
+                raw.cancel(call).await;
+            }
+            let reply = raw.reply().await;
+            told.push((reply.call, reply.status, reply.disposition));
+        }
+        let (cancelled, late) = (Code::CANCELLED, Code::DEADLINE_EXCEEDED);
+        assert_eq!(told, [(3, cancelled, NOT), (5, late, NOT), (1, cancelled, MAYBE)]);
+        let stats = &dispatch.stats()[0];
+        assert_eq!((gate.entered.get(), stats.started, stats.cancelled), (1, 3, 3));
+    }
+}
+
 /// P5: nor does a handler that is not to be cancelled start when its call has waited too long, or
 /// was taken back before. Shown with the permit that such a handler holds.
 #[tokio::test(start_paused = true)]
