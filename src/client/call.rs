@@ -470,6 +470,7 @@ impl<Q, R, E> Call<Q, R, E> {
                 }
                 self.driver = None;
                 self.answer = self.answer.take().map(|_| Metadata::default());
+                self.was_resent = false; // Another connection is another choice (CA-5).
                 self.state = if after.is_zero() {
                     State::Connecting(Wait::new(self.wait_for_ready))
                 } else {
