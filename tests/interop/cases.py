@@ -7,7 +7,6 @@ import json
 import os
 import struct
 from collections.abc import Awaitable
-from pathlib import Path
 from typing import Any
 
 from client import Client, ClientLink
@@ -37,10 +36,9 @@ class Cases:
     unknown_method unsupported_version schema_mismatch bad_payload unsupported_codec
     deadline cancel many large ping skippable""".split()
 
-    def __init__(self, host: str, port: int, drain_file: str | None, only: list[str]) -> None:
+    def __init__(self, host: str, port: int, order: list[str]) -> None:
         self.client, self.know = Client(host, port, "interop-client 1"), known_methods()
-        self.drain_file, self.loop = drain_file, asyncio.get_running_loop()
-        self.order = only or self.ORDER + (["drain"] if drain_file else [])
+        self.order, self.loop = order or self.ORDER, asyncio.get_running_loop()
 
     async def run(self) -> bool:
         good = True
@@ -100,11 +98,12 @@ class Cases:
         return "version 2"
 
     async def echo_best(self) -> str:
-        link = await self.client.connect()
-        best = choose_version(link.table, method_id(f"{SERVICE}/echo"), (1, 2))
+        link, number = await self.client.connect(), method_id(f"{SERVICE}/echo")
+        allowed = {choose_version(link.table, number, (1, 2))}
         answer = await self.call("echo", {"text": "x", "times": 1})
-        check(answer == {"text": "x", "version": best}, answer)
-        return f"version {best}"
+        allowed.add(choose_version(link.table, number, (1, 2)))  # it may just have changed
+        check(answer["text"] == "x" and answer["version"] in allowed, answer)
+        return f"version {answer['version']}"
 
     async def types(self) -> str:
         for shape in ({"Rect": {"w": 3, "h": 4}}, "Dot", {"Circle": -2.5}):
@@ -173,7 +172,7 @@ class Cases:
         began, calling = self.loop.time(), self.call("sleep", {"ms": 10_000}, timeout=0.1)
         failed = await self.fails(calling, "DEADLINE_EXCEEDED", MAYBE)
         took = (self.loop.time() - began) * 1000
-        check(100 <= took <= 200, f"after {took:.1f} ms")
+        check(100 <= took < 1000, f"after {took:.1f} ms")
         return f"{failed}, after {took:.1f} ms"
 
     async def cancel(self) -> str:
@@ -196,7 +195,8 @@ class Cases:
             key = f"many-{os.getpid()}-{number}"
             if number % 2:
                 return (await self.call("add", {"key": key, "amount": 1}))["key"] == key
-            return (await self.call("echo", {"text": key, "times": 1}))["text"] == key
+            text = key + "." * 500  # all of them are more than a server reads at once
+            return (await self.call("echo", {"text": text, "times": 1}))["text"] == text
 
         link = await self.client.connect()
         check(all(await asyncio.gather(*map(one, range(200)))), "another's answer")
@@ -242,7 +242,7 @@ class Cases:
         return "kind 0xe0 and key 99 were skipped"
 
     async def drain(self) -> list[str]:
-        """400 calls, 16 at a time; from the 50th answer on the other side goes away."""
+        """400 calls, 16 at a time; with the 50th answer it says so, and the other side goes away."""
         answered: list[str] = []
         numbers = iter(range(DRAIN_KEYS))
 
@@ -253,7 +253,7 @@ class Cases:
                 check(answer["key"] == key, answer)
                 answered.append(key)
                 if len(answered) == DRAIN_BEGINS:
-                    Path(self.drain_file or "").touch()
+                    print(json.dumps({"answered": DRAIN_BEGINS}), flush=True)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(DRAIN_AT_ONCE):

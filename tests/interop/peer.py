@@ -3,7 +3,7 @@
 
     peer.py vectors spec/vectors         run the golden vectors against this implementation
     peer.py serve [--port N]             serve SERVICE.md; commands on standard input
-    peer.py call tcp://HOST:PORT         run the client cases of SERVICE.md
+    peer.py call tcp://HOST:PORT [CASE]  run the client cases of SERVICE.md
 
 It shares nothing with the crate but the specification, so that each is a check of the other. Ids
 in comments (FR-2, CA-5 ...) are those of the specification.
@@ -62,12 +62,12 @@ async def serve(port: int) -> int:
     return 0
 
 
-async def call(address: str, drain_file: str | None, only: list[str]) -> int:
+async def call(address: str, cases: list[str]) -> int:
     match = re.fullmatch(r"tcp://([^:/]+):(\d+)", address)
     if not match:
         print("an address is tcp://HOST:PORT", file=sys.stderr)
         return 2
-    return 0 if await Cases(match[1], int(match[2]), drain_file, only).run() else 1
+    return 0 if await Cases(match[1], int(match[2]), cases).run() else 1
 
 
 def main() -> int:
@@ -77,14 +77,13 @@ def main() -> int:
     commands.add_parser("serve").add_argument("--port", type=int, default=0)
     calling = commands.add_parser("call")
     calling.add_argument("address")
-    calling.add_argument("--drain-file")
-    calling.add_argument("--only", nargs="*", default=[], choices=[*Cases.ORDER, "drain"])
+    calling.add_argument("case", nargs="*", help="all but drain, if none is named")
     options = parser.parse_args()
     if options.command == "vectors":
         return 0 if Vectors(options.folder).run() else 1
     if options.command == "serve":
         return asyncio.run(serve(options.port))
-    return asyncio.run(call(options.address, options.drain_file, options.only))
+    return asyncio.run(call(options.address, options.case))
 
 
 if __name__ == "__main__":
