@@ -85,6 +85,7 @@ pub(crate) const TYPES: &[(&str, Body)] = &[
     ("{u16:bool}", check::<BTreeMap<u16, bool>>),
     ("{enum{0:Buy,1:Sell}:u8}", check::<BTreeMap<Side, u8>>),
     ("enum{0:End(u8),1:More{next:^0},2:Pair(u8,^0)}", check::<Deep>),
+    ("enum{0:None(),1:Empty{}}", check::<Hollow>),
 ];
 
 /// The body of the target.
@@ -330,6 +331,12 @@ enum Shapes {
     New(u32),
     Tup(u8, String),
     Str { x: i32, y: i32 },
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+enum Hollow {
+    None(),
+    Empty {},
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]

@@ -91,6 +91,9 @@ def plain_frames():
         ("request_over", request(timeout_ms=0, priority=2)),
         ("response_ok", response(payload_hex=encoded(V2_RESPONSE, {"entry": 41, "balance": -300}))),
         ("response_ok_empty", response(call=4294967295)),
+        ("request_json", request(method=wire.method_id("interop.Peer/echo"), version=1, codec=3,
+                                 payload_hex=b'{"text":"h\xc3\xa9llo"}'.hex())),
+        ("response_json", response(codec=3, payload_hex=b'{"text":"h\xc3\xa9llo"}'.hex())),
         ("response_app_error", response(status=1, payload_hex=encoded(
             V2_ERROR, {"Insufficient": {"missing": 251}}))),
         ("response_cancelled", response(status=2, disposition=1, codec=0)),
@@ -214,6 +217,11 @@ def ext_len_of(data, ext_len):
     return head + wire.be(wire.crc32(head), 4) + data[16:]
 
 
+def with_payload(data):
+    """The frame with one byte of payload more."""
+    return wire.frame(data[4], wire.num(data[8:12]), ext=data[16:-4], payload=b"x")
+
+
 def handshake(kind, drop=None, change=(), extra=b""):
     """A handshake frame with one TLV left out, or values replaced."""
     base = {1: wire.be(65536, 4), 3: b"\x01"}
@@ -257,6 +265,14 @@ def broken_bodies():
         ("hello_ack_fallback_value", handshake("HELLO_ACK", change={7: b"\x01"}), "MALFORMED"),
         ("hello_ack_fallback_twice", handshake("HELLO_ACK", change={7: b""}, extra=wire.tlv(7, b"")),
          "MALFORMED"),
+        ("hello_payload_and_critical_tlv", with_payload(handshake("HELLO", extra=critical)),
+         "UNKNOWN_TLV"),
+        ("ping_7_and_critical_tlv", wire.frame("PING", ext=critical, payload=bytes(7)),
+         "UNKNOWN_TLV"),
+        ("response_status_local_and_critical_tlv", response_raw(status=0x8000, ext=critical),
+         "MALFORMED"),
+        ("response_error_with_payload_and_critical_tlv",
+         response_raw(status=11, ext=critical, payload=b"x"), "UNKNOWN_TLV"),
         ("response_status_local", response_raw(status=0x8000), "MALFORMED"),
         ("response_status_highest", response_raw(status=0xFFFF), "MALFORMED"),
         ("response_disposition_3", response_raw(disposition=3), "MALFORMED"),

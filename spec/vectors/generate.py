@@ -195,7 +195,7 @@ def check_tables(doc):
 def names():
     listed = ["bank.Ledger/transfer", "bank.Ledger/balance", "bank.Ledger/watch", "a/b",
               "switchback.Health/check", "é.Ü/ß", "123456789"]
-    listed += [name for name in BUILTIN if name not in listed]
+    listed += [name for name in (*BUILTIN, *INTEROP) if name not in listed]
     return [{"name": name, "method": wire.method_id(name)} for name in listed]
 
 
@@ -237,6 +237,23 @@ BUILTIN = {
         "accept_errors:u64}}}!never",
 }
 
+# What tests/interop/ serves and calls, a text for each version.
+INTEROP_TYPES = (
+    "struct{flag:bool,small:i8,big:u64,ratio:f64,letter:char,name:str,nothing:unit,maybe:?u32,"
+    "absent:?u32,list:[i16],map:{str:[u8]},pair:(u8,str),three:[u32;3],"
+    "shape:enum{0:Dot,1:Circle(f64),2:Rect{w:u32,h:u32}},new:struct(u64)}")
+INTEROP = {
+    "interop.Peer/echo": ["struct{text:str}->struct{text:str}!never",
+                          "struct{text:str,times:u32}->struct{text:str,version:u16}!never"],
+    "interop.Peer/divide":
+        ["struct{a:i64,b:i64}->i64!enum{0:DivideByZero,1:Overflow{a:i64,b:i64}}"],
+    "interop.Peer/sleep": ["struct{ms:u32}->u32!never"],
+    "interop.Peer/types": [f"{INTEROP_TYPES}->{INTEROP_TYPES}!never"],
+    "interop.Peer/add": ["struct{key:str,amount:u64}->struct{key:str,total:u64}!never"],
+    "interop.Peer/whoami": ["unit->struct{build:str,attempt:u8,metadata:{str:str}}!never"],
+    "interop.Peer/fail": ["struct{code:u16,message:str}->unit!never"],
+}
+
 SCHEMA_TEXTS = [
     "bool", "i8", "i16", "i32", "i64", "i128", "u8", "u16", "u32", "u64", "u128", "f32", "f64",
     "char", "str", "bytes", "unit", "?u32", "??bool", "[u16]", "{str:u32}", "{(u8,char):[f64]}",
@@ -255,6 +272,7 @@ METHOD_TEXTS = [
     V1_TEXT, V2_TEXT, "unit->unit!never", "u64->i64!never", "str->str!str",
     "struct{value:u8,next:?^0}->[struct{value:u8,next:?^0}]!opaque(uuid.v1)",
     "struct{a:u8,b:u8}->unit!never", "struct{b:u8,a:u8}->unit!never", *BUILTIN.values(),
+    *(text for texts in INTEROP.values() for text in texts),
     "unit->unit!opaque(4dtkimh)",
 ]
 

@@ -172,10 +172,11 @@ class Reader:
         if kind == "tuple":
             return self.fixed(t[1], found, opened)
         if kind == "map":
-            # Of two equal names the last counts.
+            # Of two equal keys the last counts.
             entries = {}
             for name, v in self.count(self.must(found, Object)):
-                entries[name] = [self.key(t[1], name, opened), self.value(t[2], v, opened)]
+                key = self.key(t[1], name, opened)
+                entries[repr(key)] = [key, self.value(t[2], v, opened)]
             return list(entries.values())
         if kind == "struct":
             return self.content(t[1], found, opened + (t,))
@@ -194,6 +195,8 @@ class Reader:
 
     def key(self, t, name, opened):
         if t[0] in INTS or t[0] in ("bool", "f32", "f64"):
+            if name != name.strip():
+                raise Invalid("white space in a key")
             try:
                 return self.value(t, json.loads(name, parse_constant=refuse), opened)
             except ValueError:

@@ -113,7 +113,8 @@ def requests():
         (343, "five calls in one piece, the second and the fourth refused", "CA-2 CA-3",
          s_open(ask(1) + ask(3, UNKNOWN) + ask(5) + ask(7, version=9) + ask(9),
                 served(1), refused(3, "UNKNOWN_METHOD"), served(5),
-                refused(7, "UNSUPPORTED_VERSION", tlv=versions), served(9)), ONLY_CLIENTS),
+                refused(7, "UNSUPPORTED_VERSION", tlv=versions), served(9), needs=["inline"]),
+         ONLY_CLIENTS),
     ]
 
 

@@ -35,7 +35,8 @@ def framing():
          s_close("HEAD_CRC", ask(1), served(1), flipped(ask(3), 10), last_call=1),
          c_close("HEAD_CRC", answer(head="{~head_crc}"))),
         (110, "a wrong header after a sound frame in one piece", "FR-3 LD-3",
-         s_close("HEAD_CRC", ask(1) + flipped(ask(3), 0), served(1), last_call=1),
+         s_close("HEAD_CRC", ask(1) + flipped(ask(3), 0), served(1), last_call=1,
+                 needs=["inline"]),
          c_close("HEAD_CRC", answer() + flipped(good, 0).hex(), call=OK)),
         # body_crc
         (111, "a bit of the payload flipped", "FR-5", *both_close("BODY_CRC", flipped(good, 17))),

@@ -215,8 +215,8 @@ def decode(data, limit=FRAME_BYTES_MAX):
 def parse(f, flags, fixed, ext, payload):
     kind = f["kind"]
     if kind in ("HELLO", "HELLO_ACK"):
-        need(not payload)
         parse_handshake(f, ext)
+        need(not payload)
     elif kind == "REQUEST":
         parse_request(f, flags, fixed, ext)
         f["payload_hex"] = payload.hex()
@@ -291,7 +291,6 @@ def parse_request(f, flags, fixed, ext):
 def parse_response(f, fixed, ext, payload):
     f["status"], f["disposition"], f["codec"] = num(fixed[:2]), fixed[2], fixed[3]
     need(f["status"] < 0x8000 and f["disposition"] <= 2)
-    need(f["status"] in (0, 1) or not payload)
     pairs = known_tlvs(ext, (1, 2, 3, 4, 5, 6, 7, 16), repeatable=(16,))
     one = dict(pairs)
     if 1 in one:
@@ -312,6 +311,7 @@ def parse_response(f, fixed, ext, payload):
     if 7 in one:
         f["value"] = sized(one[7], 8)
     f["metadata"] = parse_metadata([value for key, value in pairs if key == 16])
+    need(f["status"] in (0, 1) or not payload)
     f["payload_hex"] = payload.hex()
 
 

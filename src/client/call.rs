@@ -471,6 +471,7 @@ impl<Q, R, E> Call<Q, R, E> {
                 }
                 self.driver = None;
                 self.forget_answer_metadata();
+                self.was_resent = false; // Another connection is another choice (CA-5).
                 self.state = if after.is_zero() {
                     State::Connecting(Wait::new(self.wait_for_ready))
                 } else {

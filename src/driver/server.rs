@@ -212,6 +212,8 @@ impl ServerReader {
                 .set(Alarm::GRACE, Some(self.shared.runtime.after(self.settings.drain_timeout)));
             self.alarms.set(Alarm::AGE, None);
             let grace = self.settings.drain_timeout;
+            // The PING behind it is the only one until its PONG has come (LD-7).
+            self.shared.lock().keepalive.handle_asked();
             self.say(|proto, out| proto.announce_goaway(reason, grace, out));
             return true;
         }

@@ -132,7 +132,12 @@ impl Judge<'_> {
                     flusher.wake();
                 }
             }
-            ServerEvent::Pong if self.shared.take_pong() => {}
+            ServerEvent::Pong if self.shared.take_pong() => {
+                if self.proto.is_announced() {
+                    // That of a PING before the GOAWAY: the one behind it is still to come (LD-7).
+                    self.shared.lock().keepalive.handle_asked();
+                }
+            }
             ServerEvent::Pong | ServerEvent::Skipped => self.conduct.handle_idle_frame(now)?,
             ServerEvent::GoawayRead => {
                 self.shared.take_pong(); // A PING of the keepalive before it has no PONG (LD-1).

@@ -98,6 +98,11 @@ impl Keepalive {
         }
     }
 
+    /// A PING that is not its own was written: it writes none beside it.
+    pub const fn handle_asked(&mut self) {
+        self.is_pong_owed = true;
+    }
+
     /// A PONG came. Says whether it was asked for.
     pub const fn handle_pong(&mut self) -> bool {
         std::mem::replace(&mut self.is_pong_owed, false)

@@ -240,6 +240,12 @@ impl ServerConnection {
         self.leaving != Leaving::No
     }
 
+    /// Whether the first GOAWAY was sent, and the second one was not.
+    #[must_use]
+    pub const fn is_announced(&self) -> bool {
+        matches!(self.leaving, Leaving::Announced { .. })
+    }
+
     /// Whether the second GOAWAY was sent: nothing is admitted any more.
     #[must_use]
     pub const fn has_left(&self) -> bool {
@@ -264,7 +270,7 @@ impl ServerConnection {
     }
 
     fn handle_pong(&self, echo: [u8; 8]) -> ServerEvent<'static> {
-        if matches!(self.leaving, Leaving::Announced { .. }) && echo == GOAWAY_PING {
+        if self.is_announced() && echo == GOAWAY_PING {
             ServerEvent::GoawayRead
         } else {
             ServerEvent::Pong

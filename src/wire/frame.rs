@@ -85,10 +85,14 @@ impl<'a> Frame<'a> {
             Kind::RESPONSE => Self::Response(response(raw.head, parts)?),
             Kind::CANCEL => parts.empty().map(|()| Self::Cancel(call))?,
             Kind::HELLO => {
-                parts.no_payload().and_then(|()| Hello::parse(parts.ext)).map(Self::Hello)?
+                let hello = Hello::parse(parts.ext)?;
+                parts.no_payload()?;
+                Self::Hello(hello)
             }
             Kind::HELLO_ACK => {
-                parts.no_payload().and_then(|()| HelloAck::parse(parts.ext)).map(Self::HelloAck)?
+                let ack = HelloAck::parse(parts.ext)?;
+                parts.no_payload()?;
+                Self::HelloAck(ack)
             }
             Kind::TABLE => Self::Table(table(parts, 1)?),
             Kind::TABLE_UPDATE => Self::TableUpdate(table(parts, 0)?),
@@ -178,11 +182,11 @@ fn response<'a>(head: Head, mut parts: Parts<'a>) -> Result<Response<'a>, Decode
     let disposition = parts.fixed.u8().and_then(Disposition::from_u8);
     let disposition = disposition.ok_or(malformed("disposition is not 0, 1 or 2"))?; // ST-3
     let codec = parts.fixed.u8().ok_or(short)?;
-    if !status.has_payload() {
-        parts.no_payload()?; // CA-6
-    }
     if !parts.ext.is_empty() {
         close_on(check_tlvs(parts.ext, judge_response))?;
+    }
+    if !status.has_payload() {
+        parts.no_payload()?; // CA-6
     }
     let (ext, payload) = (parts.ext, parts.payload);
     Ok(Response { call: head.call, status, disposition, codec, ext, payload })

@@ -68,6 +68,55 @@ async fn ld_7_a_goaway_does_not_wait_for_ever() {
     assert!((1000..1100).contains(&waited.as_millis()), "{waited:?}");
 }
 
+/// LD-7: between the two GOAWAYs no PING of the keepalive comes, which could take the place of the
+/// one whose PONG is waited for. Shown on the paused clock, by a client that has been silent long
+/// enough for one.
+#[tokio::test(start_paused = true)]
+async fn ld_7_no_other_ping_comes_between_the_goaways() {
+    let gate = Gate::default();
+    let router = Router::new().method(gate.method("it.Gate/pass"));
+    let (mut raw, handle, _server) = driven(router, &ServerConfig::default(), 64 * 1024);
+    raw.greet_server().await;
+    raw.ask(Ask::new(1, "it.Gate/pass")).await;
+    gate.entered.reach(1).await;
+    tokio::time::advance(Duration::from_millis(4_500)).await;
+    settle().await;
+
+    handle.drain();
+    raw.first_goaway().await;
+
+    let next = raw.frame().await;
+    assert!(matches!(next.parse(), Ok(Frame::Goaway(_))), "{:?}", next.parse());
+}
+
+/// LD-7: nor does one come when the PONG to a PING before the first GOAWAY is read after it. Shown
+/// on the paused clock, by a server that has little patience.
+#[tokio::test(start_paused = true)]
+async fn ld_7_a_late_pong_asks_for_no_other_ping() {
+    let gate = Gate::default();
+    let router = Router::new().method(gate.method("it.Gate/pass"));
+    let mut config = ServerConfig::default();
+    config.keepalive.silence = Duration::from_millis(200);
+    config.keepalive.patience = Duration::from_millis(300);
+    let (mut raw, handle, _server) = driven(router, &config, 64 * 1024);
+    raw.greet_server().await;
+    raw.ask(Ask::new(1, "it.Gate/pass")).await;
+    gate.entered.reach(1).await;
+    let asked = raw.frame().await;
+    let Ok(Frame::Ping(alive)) = asked.parse() else { panic!("{:?}", asked.parse()) };
+
+    handle.drain();
+    let (_, asked) = raw.first_goaway().await;
+    raw.control(Kind::PONG, &alive).await;
+    settle().await;
+    tokio::time::advance(Duration::from_millis(350)).await;
+    settle().await;
+    raw.control(Kind::PONG, &asked).await;
+
+    let next = raw.frame().await;
+    assert!(matches!(next.parse(), Ok(Frame::Goaway(_))), "{:?}", next.parse());
+}
+
 /// LD-10: a call that the server says it never read is made again on another connection, whatever
 /// its method; one that it has read is waited for. Shown by a server of bytes on two connections.
 #[tokio::test]

@@ -27,6 +27,8 @@ mod fuzz_corpus;
 mod handshake;
 mod herd;
 mod interceptors;
+#[cfg(all(feature = "json", feature = "macros"))]
+mod interop;
 mod ledgered;
 mod limits;
 mod listener;

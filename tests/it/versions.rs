@@ -1,12 +1,12 @@
 //! Versions of methods: the highest that both sides know, mended when it changes on the way.
 
 use switchback::service::{Fingerprint, convert_result, upgrade_request};
-use switchback::wire::{Kind, response_keys};
+use switchback::wire::{CloseReason, Goaway, Kind, response_keys};
 use switchback::{CallError, Channel, Code, Cx, Disposition, Method, Server, Stub};
 
 use crate::raw::{Ask, Raw, table};
 use crate::support::{
-    Answer, Plain, assert_status, leak, mem, mem_raw, plain, raw_server, settle, tcp,
+    Answer, Plain, assert_status, in_time, leak, mem, mem_raw, plain, raw_server, settle, tcp,
 };
 
 const NAME: &str = "it.Bank/pay";
@@ -145,6 +145,36 @@ async fn ca_5_a_call_is_sent_again_only_once() {
     refuse(&mut raw, fourth, &[1]).await;
     let status = crate::support::status(call.await.unwrap());
     assert_eq!(status.versions(), [1], "none of them is ours");
+}
+
+/// CA-5: where the connection takes no call any more, the call goes to another one, by that one's
+/// table, and may be refused once more there. Shown by servers of bytes: one that leaves, and the
+/// one after it, which lowers the ceiling at the same moment.
+#[tokio::test]
+async fn ca_5_another_connection_is_another_choice() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let channel = Channel::lazy(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
+    let table = table(&[(NAME, &[1, 2])]);
+    let call = tokio::spawn(channel.call(pay_stub(&[2, 1]), 5));
+    let mut old = in_time(Raw::accept(&listener)).await;
+    old.greet_client(&table, 8, 65_536).await;
+    let (first, ..) = in_time(old.request()).await;
+    let mut out = Vec::new();
+    let (reason, grace_ms) = (CloseReason::SHUTDOWN, 0);
+    Goaway { last_call: Goaway::ANY_CALL, reason, grace_ms }.append(&mut out);
+    old.write(&out).await;
+    refuse(&mut old, first, &[1]).await;
+
+    let mut new = in_time(Raw::accept(&listener)).await;
+    new.greet_client(&table, 8, 65_536).await;
+    let (again, version, _) = in_time(new.request()).await;
+    assert_eq!(version, 2, "by the new connection's table");
+    refuse(&mut new, again, &[1]).await;
+    let (last, version, payload) = in_time(new.request()).await;
+    assert_eq!((version, payload), (1, vec![5]));
+    new.answer_ok(last, &[1, 5]).await;
+
+    assert_eq!(in_time(call).await.unwrap(), Ok((1, 5)));
 }
 
 /// CA-4: what is not callable is answered with what is, be it nothing. Shown on the wire: an
