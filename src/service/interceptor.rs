@@ -48,6 +48,10 @@ use crate::wire::MethodId;
 /// let server = Server::new().interceptor(Inside);
 /// # let _ = server;
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no interceptor of a server",
+    note = "implement `ServerInterceptor` for a type of your own: a name, and `before` or `after`"
+)]
 pub trait ServerInterceptor: Send + Sync + 'static {
     /// For messages: who refused, who hangs. Asked once, when the interceptor is added.
     fn name(&self) -> &str;
@@ -88,6 +92,10 @@ pub trait ServerInterceptor: Send + Sync + 'static {
 /// let builder = Channel::builder().interceptor(Tenant("acme".into()));
 /// # let _ = builder;
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no interceptor of a client",
+    note = "implement `ClientInterceptor` for a type of your own: a name, and `before` or `after`"
+)]
 pub trait ClientInterceptor: Send + Sync + 'static {
     /// For messages: who refused, who hangs. Asked once, when the interceptor is added.
     fn name(&self) -> &str;
@@ -105,6 +113,10 @@ pub trait ClientInterceptor: Send + Sync + 'static {
 
 /// Hooks around every attempt of a call, below the retries: one for each request that is sent.
 /// For what must be fresh each time, a token say: [the guide](crate::guide::interceptors) has one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no interceptor of attempts",
+    note = "implement `AttemptInterceptor` for a type of your own: a name, and `before` or `after`"
+)]
 pub trait AttemptInterceptor: Send + Sync + 'static {
     /// For messages: who refused, who hangs. Asked once, when the interceptor is added.
     fn name(&self) -> &str;

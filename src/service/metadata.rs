@@ -12,7 +12,10 @@ use crate::wire::response_keys;
 use crate::wire::{Code, EXT_BYTES_MAX, METADATA_ENTRIES_MAX, Tlvs, push_tlv, request_keys};
 
 /// Name and value pairs that travel beside a request, or beside its answer.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+///
+/// Names may repeat: the pairs stand in the order in which they were added, and [`Metadata::get`]
+/// gives the first. Printed with `{:?}` it shows names and sizes, since values may be secrets.
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct Metadata {
     /// The TLV block as it came, checked.
     ext: Option<Arc<[u8]>>,
@@ -58,6 +61,13 @@ impl Metadata {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.iter().find_map(|(found, value)| (found == name).then_some(value))
+    }
+}
+
+impl std::fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sizes = self.iter().map(|(name, value)| (name, format!("{} bytes", value.len())));
+        f.debug_map().entries(sizes).finish()
     }
 }
 

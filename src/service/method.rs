@@ -78,6 +78,10 @@ pub enum Run {
 }
 
 /// What a group of methods is made of; the server half of `#[service]` implements it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be served as it is",
+    note = "wrap the type that implements the trait `Name` of a `#[service]`: `NameServer::new(..)`"
+)]
 pub trait Service {
     /// Every (method, version) with its handler.
     fn into_methods(self) -> Vec<Method>;

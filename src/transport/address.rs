@@ -63,7 +63,9 @@ fn parse_mem(name: &str) -> Result<Address, &'static str> {
 }
 
 fn parse_tcp(rest: &str) -> Result<Address, &'static str> {
-    let Some((host, port)) = rest.rsplit_once(':') else {
+    // A bracket at the end is that of an IPv6 address, whose colons are no port's.
+    let split = rest.rsplit_once(':').filter(|_| !rest.ends_with(']'));
+    let Some((host, port)) = split else {
         return Err("the port is missing");
     };
     let host = match host.strip_prefix('[') {
@@ -141,6 +143,7 @@ mod tests {
         for (bad, why) in [
             ("127.0.0.1:7400", "expected a URL"),
             ("http://127.0.0.1:7400", "the schemes are"),
+            ("tcp://[::1]", "port is missing"),
             ("tcp://127.0.0.1", "port is missing"),
             ("tcp://127.0.0.1:70000", "not a number"),
             ("tcp://::1:7400", "brackets"),
