@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -79,7 +80,9 @@ fn connect(transport: &str) -> (Runtime, Channel) {
     let address = match transport {
         "tcp" => "tcp://127.0.0.1:0".to_owned(),
         "unix" => {
-            let name = format!("switchback-bench-{}.sock", std::process::id());
+            // Every server stays up until the end, so each has a socket of its own.
+            let number = SOCKETS.fetch_add(1, Ordering::Relaxed);
+            let name = format!("switchback-bench-{}-{number}.sock", std::process::id());
             format!("unix://{}", std::env::temp_dir().join(name).display())
         }
         _ => "mem://".to_owned(),
@@ -101,6 +104,8 @@ fn in_thread(work: impl Future<Output = ()> + Send + 'static) {
         runtime.expect("a runtime").block_on(work);
     });
 }
+
+static SOCKETS: AtomicU64 = AtomicU64::new(0);
 
 criterion_group!(benches, calls);
 criterion_main!(benches);

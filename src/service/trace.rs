@@ -10,8 +10,6 @@
 //! lower case. A higher version is read as far as this one goes, and sent on as version 00.
 //! The text: <https://www.w3.org/TR/trace-context-1/>.
 
-use std::collections::BTreeSet;
-
 use crate::service::Metadata;
 
 /// Where a call stands in a trace.
@@ -118,11 +116,13 @@ fn parse_state(value: &[u8]) -> Option<String> {
     let blank = [' ', '\t'];
     let members = value.split(',').map(|member| member.trim_matches(blank));
     let members: Vec<&str> = members.filter(|member| !member.is_empty()).collect();
-    let mut keys = BTreeSet::new();
+    let mut keys: Vec<&str> = Vec::new(); // So few that looking through them is the least.
     let is_sound = members.len() <= MEMBERS_MAX
         && members.iter().all(|member| {
             let Some((key, value)) = member.split_once('=') else { return false };
-            is_key(key) && is_value(value) && keys.insert(key)
+            let is_new = !keys.contains(&key);
+            keys.push(key);
+            is_key(key) && is_value(value) && is_new
         });
     is_sound.then(|| members.join(","))
 }
