@@ -276,7 +276,7 @@ fn keys(
 
 /// FR-9, FR-10, HS-5 to HS-7, once more.
 fn are_legal(keys: &[(u16, Vec<u8>)], is_ack: bool, transcript: u64) -> bool {
-    let known: &[u16] = if is_ack { &[1, 2, 3, 4, 5, 6] } else { &[1, 3, 4, 5] };
+    let known: &[u16] = if is_ack { &[1, 2, 3, 4, 5, 6, 7] } else { &[1, 3, 4, 5] };
     let required: &[u16] = if is_ack { &[1, 2, 3, 5, 6] } else { &[1, 3] };
     let is_value_legal = |key: u16, value: &[u8]| match key {
         1 => value.len() == 4 && value[..2] != [0, 0],
@@ -285,7 +285,8 @@ fn are_legal(keys: &[(u16, Vec<u8>)], is_ack: bool, transcript: u64) -> bool {
         4 => value.len() <= 64 && std::str::from_utf8(value).is_ok(),
         5 if is_ack => value.len() == 8,
         5 => value.len().is_multiple_of(8) && value.len() <= 64,
-        _ => value == transcript.to_be_bytes(),
+        6 => value == transcript.to_be_bytes(),
+        _ => value.is_empty(), // 7, fallback
     };
     keys.windows(2).all(|pair| {
         let (before, after) = (pair[0].0, pair[1].0);
