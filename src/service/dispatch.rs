@@ -231,14 +231,15 @@ impl Dispatch {
     /// [`Dispatch::stats`], at most `max` of them, those after a name and version.
     pub(crate) fn stats_after(&self, after: Option<(String, u16)>, max: usize) -> Vec<MethodStats> {
         let routes = self.routes();
-        let mut methods: Vec<&RoutedMethod> = routes.methods().iter().collect();
-        methods.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let mut methods: FlatMap<&str, &RoutedMethod> = FlatMap::new();
+        for method in routes.methods() {
+            methods.insert(&method.name, method);
+        }
         let callable = |name: &str, version| {
             if name == FALLBACK {
                 return routes.fallback().is_some();
             }
-            let at = methods.binary_search_by(|method| (*method.name).cmp(name));
-            at.is_ok_and(|at| methods[at].callable().contains(&version))
+            methods.get(name).is_some_and(|method| method.callable().contains(&version))
         };
         let after = after.map(|(name, version)| (Arc::from(name), version));
         let control = self.0.control.lock().unwrap_or_else(PoisonError::into_inner);

@@ -143,8 +143,10 @@ impl TablePayload {
             return Vec::new();
         }
         if gone.len() + rows.len() <= Self::METHODS_MAX {
-            rows.append(&mut gone);
-            rows.sort_unstable_by_key(|row| row.method); // No two of one method.
+            for row in gone {
+                let at = rows.partition_point(|other| other.method < row.method);
+                rows.insert(at, row);
+            }
             return vec![Self { hash: self.hash, rows }];
         }
         // First what goes, so that no table on the way is over its limits.
