@@ -57,7 +57,7 @@
 //! | call it | [`Channel`], [`Call`], [`client`] |
 //! | call or serve bytes | [`Channel::call_raw`], [`Server::fallback`], [`Server::forward`] |
 //! | change a running server | [`Dispatch`] |
-//! | see what is going on | [`observe`], [`ServerMetrics`](server::ServerMetrics), feature `builtin` |
+//! | see what goes on | [`observe`], [`ServerMetrics`](server::ServerMetrics), feature `builtin` |
 //! | test it without a network | `mem://`, the feature `testing`, [`guide::testing`] |
 //! | put code around calls | [`ServerInterceptor`], [`ClientInterceptor`], [`AttemptInterceptor`] |
 //! | understand a failure | [`CallError`], [`Status`], [`Error`] |
