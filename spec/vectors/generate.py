@@ -20,8 +20,10 @@ import wire  # noqa: E402
 from common import (  # noqa: E402
     BALANCE, LEDGER, V1_REQUEST, V1_RESPONSE, V1_TEXT, V2_REQUEST, V2_RESPONSE, V2_TEXT, encoded,
     fold, hex64, method, outcome, same)
+from flow import check_fragments, fragments  # noqa: E402
 from frame_vectors import (  # noqa: E402
     check_frames, close, frames, hello, hello_ack, meta, ping, request, response)
+from listed import check_numbers, numbers  # noqa: E402
 from payload_vectors import CODEC_FILES  # noqa: E402
 from unexpected import check_unexpected, unexpected, write_page  # noqa: E402
 
@@ -401,9 +403,11 @@ FILES = {
     "prefaces.json": (prefaces, check_prefaces),
     "tables.json": (tables, check_tables),
     "names.json": (names, check_names),
+    "numbers.json": (numbers, check_numbers),
     "fingerprints.json": (fingerprints, check_fingerprints),
     **CODEC_FILES,
     "conversations.json": (conversation, check_conversation),
+    "fragments.json": (fragments, check_fragments),
     "unexpected.json": (unexpected, check_unexpected),
 }
 

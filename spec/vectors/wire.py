@@ -17,6 +17,8 @@ KINDS = {
 CODES = {name: code for code, name in KINDS.items()}
 FIXED_BYTES = {"REQUEST": 16, "RESPONSE": 4, "CREDIT": 4, "GOAWAY": 10, "CLOSE": 6}
 CRITICAL = 0x8000
+KNOWN_KEYS = {"HELLO": (1, 3, 4, 5, 9), "HELLO_ACK": (1, 2, 3, 4, 5, 6, 7, 9), "REQUEST": (16,),
+              "RESPONSE": (1, 2, 3, 4, 5, 6, 7, 16)}
 MORE = 0x80  # FL-2, a flag of these kinds
 MORE_KINDS = ("REQUEST", "DATA")
 DATA_BYTES_MAX = 65536  # FL-4
@@ -266,7 +268,7 @@ def parse(f, flags, fixed, ext, payload):
 
 def parse_handshake(f, ext):
     ack = f["kind"] == "HELLO_ACK"
-    known = dict(known_tlvs(ext, (1, 2, 3, 4, 5, 6, 7, 9) if ack else (1, 3, 4, 5, 9)))
+    known = dict(known_tlvs(ext, KNOWN_KEYS[f["kind"]]))
     need({1, 3} <= known.keys() and (not ack or {2, 5, 6} <= known.keys()))
     f["frame_bytes_max"] = sized(known[1], 4)
     need(f["frame_bytes_max"] >= 65536)
@@ -309,7 +311,7 @@ def parse_request(f, flags, fixed, ext):
     f["attempt"], f["priority"] = fixed[7] >> 4, fixed[7] & 3
     f["timeout_ms"], f["fingerprint"] = num(fixed[8:12]), num(fixed[12:16])
     try:
-        pairs = known_tlvs(ext, (16,), repeatable=(16,))
+        pairs = known_tlvs(ext, KNOWN_KEYS["REQUEST"], repeatable=(16,))
         f["metadata"] = parse_metadata([value for _, value in pairs])
     except Bad:
         raise Refused("BAD_METADATA") from None
@@ -318,7 +320,7 @@ def parse_request(f, flags, fixed, ext):
 def parse_response(f, fixed, ext, payload):
     f["status"], f["disposition"], f["codec"] = num(fixed[:2]), fixed[2], fixed[3]
     need(f["status"] < 0x8000 and f["disposition"] <= 2)
-    pairs = known_tlvs(ext, (1, 2, 3, 4, 5, 6, 7, 16), repeatable=(16,))
+    pairs = known_tlvs(ext, KNOWN_KEYS["RESPONSE"], repeatable=(16,))
     one = dict(pairs)
     if 1 in one:
         f["message"] = text(one[1], 1024)
