@@ -89,6 +89,7 @@ impl Pair {
             versions: versions(u)?,
             frame_bytes_max: u.int_in_range(FRAME_BYTES_FLOOR..=u32::MAX)?,
             calls_max: u.int_in_range(1..=100)?,
+            window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
             codecs: codecs(u)?,
             build: text(u)?,
             first_call: CallId(1),
@@ -97,6 +98,7 @@ impl Pair {
             versions: versions(u)?,
             frame_bytes_max: u.int_in_range(FRAME_BYTES_FLOOR..=u32::MAX)?,
             calls_max: u.int_in_range(1..=100)?,
+            window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
             codecs: codecs(u)?,
             build: text(u)?,
         };
@@ -170,6 +172,7 @@ impl Pair {
             codecs: limits.codecs.clone(),
             build: shortened(&limits.build),
             tables: self.cache.hashes(),
+            window_connection: Some(self.client_limits.window_connection),
         };
         assert_eq!(server.client(), Some(&hello));
         let limits = &self.server_limits;
@@ -182,6 +185,7 @@ impl Pair {
             table: self.table.hash,
             transcript: fnv64(&self.said_by_client[..hello_end]),
             has_fallback: false,
+            window_connection: Some(limits.window_connection),
         };
         assert_eq!(client.server(), Some(&ack));
         assert_eq!(client.frame_bytes_max(), limits.frame_bytes_max);

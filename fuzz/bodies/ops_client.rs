@@ -87,6 +87,7 @@ impl Client {
             versions: VersionRange::OURS,
             frame_bytes_max: FRAME_BYTES_DEFAULT,
             calls_max: setup.client_calls_max,
+            window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
             codecs: vec![1],
             build: String::from("client"),
             first_call: CallId(1),
@@ -278,6 +279,7 @@ impl Client {
         match event? {
             ClientEvent::Answered(token) => drop(token.take()),
             ClientEvent::Freed | ClientEvent::Accepted | ClientEvent::Table => {}
+            ClientEvent::Piece(_) | ClientEvent::Credit(_) => {}
             ClientEvent::Ping(echo) => {
                 self.conduct.handle_ping(now)?;
                 self.out.pong = Some(echo);

@@ -54,6 +54,7 @@ impl Server {
             versions: VersionRange::OURS,
             frame_bytes_max: FRAME_BYTES_DEFAULT,
             calls_max: setup.server_calls_max,
+            window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
             codecs: vec![1],
             build: String::from("server"),
         };
@@ -131,6 +132,14 @@ impl Server {
                 self.answer(call, code, Disposition::NotProcessed, &[]);
                 self.conduct.handle_refusal(code, now)?;
             }
+            // Nobody here takes pieces: what a request lacks is thrown away.
+            ServerEvent::Piece(data) => {
+                assert!(data.call.is_client() && data.call.0 <= before);
+                self.proto.end_upload(data.call);
+            }
+            ServerEvent::Stray(call) => assert!(call.is_client() && call.0 <= before),
+            ServerEvent::LostPiece(call) => self.proto.end_upload(call),
+            ServerEvent::Credit(_) => {}
             ServerEvent::Cancel(call) => {
                 assert!(call.is_client() && call.0 <= before);
                 let is_early = self.cancel(call, now);

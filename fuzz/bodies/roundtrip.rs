@@ -13,6 +13,7 @@ use arbitrary::{Result, Unstructured};
 use switchback::wire::{
     CallId, Close, CloseReason, Code, Decoder, Disposition, Flags, Frame, Goaway,
 };
+use switchback::wire::{Data, WINDOW_BYTES_FLOOR, append_credit, append_data_head};
 use switchback::wire::{FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR, Hello, HelloAck, Kind, MethodId};
 use switchback::wire::{MethodRow, Preface, RawFrame, Request, RequestFields, Response};
 use switchback::wire::{TablePayload, Tlv, Tlvs, VersionRange, VersionRow, append_control};
@@ -40,7 +41,7 @@ fn values(u: &mut Unstructured<'_>) -> Result<()> {
         let before = out.len();
         let call = CallId(u.arbitrary::<u32>()?.max(1));
         let (ext, payload, text): (Vec<u8>, Vec<u8>, String);
-        let frame = match u.int_in_range(0..=12)? {
+        let frame = match u.int_in_range(0..=14)? {
             0 => Frame::Hello(hello(u)?),
             1 => Frame::HelloAck(hello_ack(u)?),
             2 => Frame::Table(table(u, 1)?),
@@ -66,6 +67,11 @@ fn values(u: &mut Unstructured<'_>) -> Result<()> {
                 grace_ms: u.arbitrary()?,
             }),
             11 => {
+                payload = short_bytes(u)?;
+                Frame::Data(Data { call, has_more: u.arbitrary()?, payload: &payload })
+            }
+            12 => Frame::Credit(u.arbitrary()?),
+            13 => {
                 blocks(u)?;
                 continue;
             }
@@ -129,11 +135,12 @@ fn is_canonical(raw: RawFrame<'_>) -> bool {
     let holds =
         |keys: &[u16]| Tlvs::new(ext).all(|tlv| keys.contains(&tlv.key) && !tlv.value.is_empty());
     // Whether a call id is of its kind's class is judged by the sides, not here.
-    let is_call = matches!(raw.head.kind, Kind::REQUEST | Kind::RESPONSE | Kind::CANCEL);
-    raw.head.flags == Flags(0)
+    let is_call = raw.head.kind.takes_call(CallId(1)) && raw.head.kind.is_known();
+    let is_data = raw.head.kind == Kind::DATA;
+    (raw.head.flags == Flags::NONE || (is_data && raw.head.flags == Flags::MORE))
         && match raw.head.kind {
-            Kind::HELLO => holds(&[1, 3, 4, 5]),
-            Kind::HELLO_ACK => holds(&[1, 2, 3, 4, 5, 6]),
+            Kind::HELLO => holds(&[1, 3, 4, 5, 9]),
+            Kind::HELLO_ACK => holds(&[1, 2, 3, 4, 5, 6, 9]),
             Kind::REQUEST => true,
             // A codec without a payload is ignored.
             Kind::RESPONSE => matches!(raw.body, [0, 0 | 1, ..] | [_, _, _, 0, ..]),
@@ -165,6 +172,14 @@ fn append(frame: &Frame<'_>, out: &mut Vec<u8>) {
             seal_frame(&mut out[start..], response.call);
         }
         Frame::Cancel(call) => append_control(out, Kind::CANCEL, *call, &[], &[]),
+        Frame::Data(Data { call, has_more, payload }) => {
+            let flags = if *has_more { Flags::MORE } else { Flags::NONE };
+            let bytes = u32::try_from(payload.len()).expect("at most 65536");
+            append_data_head(out, *call, bytes, flags);
+            out.extend_from_slice(payload);
+            out.extend_from_slice(&crc32fast::hash(payload).to_be_bytes());
+        }
+        Frame::Credit(bytes) => append_credit(out, *bytes),
         Frame::Ping(echo) => control(out, Kind::PING, &[], echo),
         Frame::Pong(echo) => control(out, Kind::PONG, &[], echo),
         Frame::Goaway(goaway) => goaway.append(out),
@@ -227,7 +242,12 @@ fn hello(u: &mut Unstructured<'_>) -> Result<Hello> {
     let tables = (0..u.int_in_range(0..=Hello::TABLES_MAX)?).map(|_| u.arbitrary());
     let tables = tables.collect::<Result<_>>()?;
     let frame_bytes_max = u.int_in_range(FRAME_BYTES_FLOOR..=u32::MAX)?;
-    Ok(Hello { frame_bytes_max, codecs: codecs(u)?, build: short_text(u, 70)?, tables })
+    let (codecs, build) = (codecs(u)?, short_text(u, 70)?);
+    Ok(Hello { frame_bytes_max, codecs, build, tables, window_connection: window(u)? })
+}
+
+fn window(u: &mut Unstructured<'_>) -> Result<Option<u32>> {
+    Ok(if u.arbitrary()? { Some(u.int_in_range(WINDOW_BYTES_FLOOR..=u32::MAX)?) } else { None })
 }
 
 fn hello_ack(u: &mut Unstructured<'_>) -> Result<HelloAck> {
@@ -239,6 +259,7 @@ fn hello_ack(u: &mut Unstructured<'_>) -> Result<HelloAck> {
         table: u.arbitrary()?,
         transcript: u.arbitrary()?,
         has_fallback: u.arbitrary()?,
+        window_connection: window(u)?,
     })
 }
 

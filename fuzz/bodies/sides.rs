@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use switchback::proto::{CallOutcome, ClientConnection, ClientEvent, ClientLimits};
 use switchback::proto::{LostDisposition, ServerConnection, ServerEvent, ServerLimits, TableCache};
 use switchback::util::fnv64;
-use switchback::wire::{CallId, Decoder, FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR, Frame, MethodId};
+use switchback::wire::{
+    CallId, Decoder, FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR, Frame, Kind, MethodId,
+};
 use switchback::wire::{MethodRow, Preface, RawFrame, TablePayload, VersionRange, VersionRow};
 
 /// Feeds the frames to a server, before HELLO or after.
@@ -34,14 +36,19 @@ pub(super) fn serve(frames: &[RawFrame<'_>], setup: u8) {
             }
             Ok(ServerEvent::Request(request)) => {
                 assert!(is_new(request.call) && server.last_call() == request.call);
-                assert_eq!((request.flags.unknown_critical(), request.check_ext()), (0, Ok(())));
+                assert_eq!(request.flags.unknown_critical(Kind::REQUEST), 0);
+                assert_eq!(request.check_ext(), Ok(()));
             }
             Ok(ServerEvent::Refuse(id, ..)) => {
                 assert!(is_new(id) && server.last_call() == id);
             }
             Ok(ServerEvent::Cancel(id)) => assert!(id <= before && id.is_client()),
+            Ok(ServerEvent::Piece(data)) => assert!(data.call <= before && data.call.is_client()),
+            Ok(ServerEvent::Stray(id)) => assert!(id <= before && id.is_client()),
+            Ok(ServerEvent::LostPiece(_)) => unreachable!("no frame was given up"),
             Ok(
                 ServerEvent::Nothing
+                | ServerEvent::Credit(_)
                 | ServerEvent::Ping(_)
                 | ServerEvent::Pong
                 | ServerEvent::Skipped,
@@ -147,6 +154,7 @@ fn server_limits() -> ServerLimits {
         versions: VersionRange::OURS,
         frame_bytes_max: FRAME_BYTES_DEFAULT,
         calls_max: 8,
+        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
         codecs: vec![1],
         build: String::from("server"),
     }
@@ -157,6 +165,7 @@ fn client_limits() -> ClientLimits {
         versions: VersionRange::OURS,
         frame_bytes_max: FRAME_BYTES_DEFAULT,
         calls_max: 8,
+        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
         codecs: vec![1],
         build: String::from("client"),
         first_call: CallId(1),

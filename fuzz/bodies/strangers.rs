@@ -26,6 +26,7 @@ pub(super) fn at_server(u: &mut Unstructured<'_>) -> Result<()> {
         versions: ours,
         frame_bytes_max: FRAME_BYTES_DEFAULT,
         calls_max: 8,
+        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
         codecs: vec![1],
         build: String::from("server"),
     };
@@ -68,6 +69,7 @@ pub(super) fn at_client(u: &mut Unstructured<'_>) -> Result<()> {
         versions: VersionRange { lo: 1, hi: u.int_in_range(1..=3)? },
         frame_bytes_max: FRAME_BYTES_DEFAULT,
         calls_max: 8,
+        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
         codecs: codecs(u)?,
         build: text(u)?,
         first_call: CallId(1),

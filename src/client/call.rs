@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::client::connector::{Connector, Wait};
 use crate::client::described::Described;
 use crate::client::failures::{lost, not_connected, unsupported};
@@ -27,13 +29,12 @@ use crate::driver::{Chosen, ClientDriver, Start, with_reply};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Decision, FailedAttempt};
 use crate::proto::{CallOutcome, Ticket};
-use crate::service::{
-    CallEnd, CallError, CodecIds, End, Metadata, MetadataBlock, Status, StubVersion,
-};
+use crate::service::{Answer, CallEnd, CallError, CodecIds, End, Metadata, MetadataBlock};
+use crate::service::{Parts, Status, StubVersion, WHOLE_BYTES_MAX, finish_message};
 use crate::util::bugs::{Bug, is_seeded};
 use crate::util::current_scope;
 use crate::wire::{CallId, CloseReason, Code, Disposition, FrameTooLarge, RequestFields, Response};
-use crate::wire::{TIMEOUT_MS_MAX, begin_request, finish_frame};
+use crate::wire::{TIMEOUT_MS_MAX, begin_request};
 
 /// A call. It is a future: nothing is sent before it is first polled, options are set until
 /// then, and dropping it takes the call back. [`client`](crate::client) shows one.
@@ -314,7 +315,7 @@ impl<Q, R, E> Call<Q, R, E> {
         deadline: Instant,
         driver: &ClientDriver,
         out: &mut Vec<u8>,
-    ) -> Result<(), Status> {
+    ) -> Result<Option<Parts>, Status> {
         let (connector, known, codec) = (&self.connector, self.known(), self.codec_id());
         if let Some(codecs) = driver.refused_codec(self.stub.id, self.stub.codec) {
             let (name, ours) = (&self.stub.name, [codec]);
@@ -348,15 +349,19 @@ impl<Q, R, E> Call<Q, R, E> {
             None => &self.metadata,
         };
         out.extend_from_slice(metadata.as_bytes());
-        let Some(request) = &self.request else { return Ok(()) };
-        (known.encode.0)(request, &connector.codec, out)?;
-        finish_frame(out, start, metadata.as_bytes().len(), driver.frame_bytes_max()).map_err(
-            |error| {
-                let FrameTooLarge { bytes, max } = error;
-                let message = format!("{}: the request's {error}", self.stub.name);
-                Status::refused(Code::TOO_LARGE, message).with_excess(bytes as u64, max.into())
-            },
-        )
+        let Some(request) = &self.request else { return Ok(None) };
+        let (ext_len, payload_at) = (metadata.as_bytes().len(), out.len());
+        let tail = (known.encode.0)(request, &connector.codec, out)?;
+        let finished = finish_message(out, (start, payload_at), ext_len, tail, driver.limits());
+        let parts = finished.map_err(|error| {
+            let FrameTooLarge { bytes, max } = error;
+            let message = format!("{}: the request's {error}", self.stub.name);
+            Status::refused(Code::TOO_LARGE, message).with_excess(bytes as u64, max.into())
+        })?;
+        if parts.is_some() {
+            start.set_more(out);
+        }
+        Ok(parts)
     }
 
     /// The outcome; `None` when the call is to be sent once more in another version.
@@ -372,9 +377,14 @@ impl<Q, R, E> Call<Q, R, E> {
             let status = match outcome {
                 CallOutcome::Answered { status, disposition, codec, ext_len } => {
                     self.heard_at = Some(heard_at);
-                    let (ext, payload) = reply.split_at(ext_len);
-                    let answer = Response { call: id, status, disposition, codec, ext, payload };
-                    return Poll::Ready(self.handle_answer(&answer));
+                    let payload_len = reply.len() - ext_len;
+                    // A long one is not copied for whoever wants to keep it.
+                    let is_long = payload_len > WHOLE_BYTES_MAX;
+                    let whole = is_long.then(|| Bytes::from(std::mem::take(reply)));
+                    let (payload, ext) = whole.as_deref().unwrap_or(reply).split_at(payload_len);
+                    let response = Response { call: id, status, disposition, codec, ext, payload };
+                    let bytes = whole.as_ref().map(|whole| whole.slice(..payload_len));
+                    return Poll::Ready(self.handle_answer(&Answer { response, bytes }));
                 }
                 CallOutcome::Expired => {
                     let message = format!("{name}: no answer in time");
@@ -396,8 +406,9 @@ impl<Q, R, E> Call<Q, R, E> {
         })
     }
 
-    fn handle_answer(&mut self, answer: &Response<'_>) -> Option<Result<R, CallError<E>>> {
+    fn handle_answer(&mut self, found: &Answer<'_>) -> Option<Result<R, CallError<E>>> {
         self.state = State::Done;
+        let answer = &found.response;
         if let Some(metadata) = &mut self.answer {
             *metadata = Metadata::from_ext(answer.ext);
         }
@@ -415,7 +426,7 @@ impl<Q, R, E> Call<Q, R, E> {
                 let message = format!("the answer came in {found}, the call in {ours}");
                 Some(stamped(Err(Status::new(Code::BAD_RESPONSE, message).into())))
             }
-            Code::OK | Code::APP => Some(stamped(decode(answer, codec, limits))),
+            Code::OK | Code::APP => Some(stamped(decode(found, codec, limits))),
             Code::UNSUPPORTED_VERSION if self.may_resend(answer) => None,
             _ => Some(Err(Status::from_response(answer).into())),
         }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::policy::{Backoff, BudgetConfig, RetryPolicy};
 use crate::proto::{ConductLimits, KeepaliveLimits};
 use crate::service::DecodeLimits;
-use crate::wire::{CallId, FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR};
+use crate::wire::{
+    CallId, FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR, WINDOW_BYTES_DEFAULT, WINDOW_BYTES_FLOOR,
+};
 
 /// Settings of a channel. All limits are finite.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +29,12 @@ pub struct ClientConfig {
     ///
     /// Default: 4 MiB. At least 64 KiB.
     pub frame_bytes_max: u32,
+    /// Bytes of long messages that a server may have on their way, on one connection, before it is
+    /// told that some were taken.
+    ///
+    /// Default: 4 MiB. At least 64 KiB. Too low: a round trip for each window; too high: nothing
+    /// but memory, if this side is slow to read.
+    pub window_connection: u32,
     /// Calls in flight on the connection; the server may allow fewer. More wait in a queue.
     ///
     /// Default: 1,024. Too low: an idle link; too high: memory (about 100 B each).
@@ -84,6 +92,7 @@ impl Default for ClientConfig {
             handshake_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(10),
             frame_bytes_max: FRAME_BYTES_DEFAULT,
+            window_connection: WINDOW_BYTES_DEFAULT,
             in_flight_calls_max: 1024,
             queued_calls_max: 16_384,
             keepalive: KeepaliveLimits::default(),
@@ -105,6 +114,7 @@ impl ClientConfig {
     /// The nearest values that the protocol allows.
     pub(crate) fn clamped(mut self) -> Self {
         self.frame_bytes_max = self.frame_bytes_max.max(FRAME_BYTES_FLOOR);
+        self.window_connection = self.window_connection.max(WINDOW_BYTES_FLOOR);
         self.in_flight_calls_max = self.in_flight_calls_max.max(1);
         self
     }

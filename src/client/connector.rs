@@ -198,6 +198,7 @@ impl Connector {
             versions: VersionRange::OURS,
             frame_bytes_max: self.config.frame_bytes_max,
             calls_max: self.config.in_flight_calls_max,
+            window_connection: self.config.window_connection,
             codecs: vec![self.codec.id()],
             build: self.config.build.clone(),
             first_call: self.config.first_call,

@@ -87,7 +87,7 @@ struct Forwarding(Channel);
 impl Handler for Forwarding {
     fn start(&self, cx: Cx, incoming: Incoming<'_>) -> Result<Pin<Box<dyn Respond>>, Status> {
         let (codec, attempt) = (cx.codec, cx.attempt);
-        let RawCall(call) = self.0.call_raw(RawRequest::of_call(&cx, incoming.payload)?);
+        let RawCall(call) = self.0.call_raw(RawRequest::of_call(&cx, incoming)?);
         Ok(Box::pin(Forwarded { call: RawCall(call.on_behalf(attempt)), codec }))
     }
 }

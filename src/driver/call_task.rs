@@ -7,7 +7,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
@@ -15,7 +14,7 @@ use std::time::Instant;
 use crate::driver::scratch::with_answer;
 use crate::driver::server_shared::{ServerShared, Turn};
 use crate::proto::PendingEnd;
-use crate::service::{CallScope, append_status};
+use crate::service::{CallScope, PeerLimits, append_status};
 use crate::service::{End, Entry, Method, Outcome, Reply, Respond, Run, Status, Tally};
 use crate::util::bugs::{Bug, is_seeded};
 use crate::util::{Scope, with_scope};
@@ -73,9 +72,10 @@ impl CallTask {
     fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         with_answer(|out| {
             let Some(call) = &mut self.call else { return Poll::Ready(()) };
-            let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
+            let (limits, mut bodies) = (self.shared.client_limits(), Vec::new());
             let scope: &ServerShared = &self.shared;
-            let mut reply = Reply { out: &mut *out, call: self.id, frame_bytes_max, scope };
+            let mut reply =
+                Reply { out: &mut *out, bodies: Some(&mut bodies), call: self.id, limits, scope };
             let (mut tally, mut disposition) = (Tally::default(), Disposition::Maybe);
             let Method { id, run, .. } = self.entry.method;
             // A thread of the blocking pool is there to be held.
@@ -97,6 +97,7 @@ impl CallTask {
                 let is_executed = disposition == Disposition::Maybe;
                 tally = if is_executed { Tally::cancelled() } else { Tally::default() };
                 out.clear();
+                bodies.clear();
                 append_status(
                     out,
                     self.id,
@@ -105,7 +106,7 @@ impl CallTask {
                 );
             }
             self.count(tally);
-            self.shared.complete(self.id, out);
+            self.shared.complete(self.id, out, bodies);
             Poll::Ready(())
         })
     }
@@ -136,12 +137,13 @@ impl CallTask {
         with_answer(|out| {
             let mut reply = Reply {
                 out: &mut *out,
+                bodies: None,
                 call: self.id,
-                frame_bytes_max: u32::MAX,
+                limits: PeerLimits::NONE,
                 scope: &*self.shared,
             };
             reply.status(&status);
-            self.shared.complete(self.id, out);
+            self.shared.complete(self.id, out, Vec::new());
         });
     }
 
@@ -188,14 +190,18 @@ impl Drop for CallTask {
             if is_executed {
                 self.count(Tally::cancelled());
             }
-            self.shared.complete(self.id, &[]);
+            self.shared.complete(self.id, &[], Vec::new());
         }
     }
 }
 
 /// The answer to a call that was taken back, or whose time is over, while an interceptor had it
 /// or its handler.
-fn end_status(end: PendingEnd, holder: Option<&str>, disposition: Disposition) -> Status {
+pub(crate) fn end_status(
+    end: PendingEnd,
+    holder: Option<&str>,
+    disposition: Disposition,
+) -> Status {
     let (code, message) = match end {
         PendingEnd::Cancelled => (Code::CANCELLED, "taken back by the caller"),
         PendingEnd::Expired => (Code::DEADLINE_EXCEEDED, "the time was over on the server"),
@@ -222,14 +228,14 @@ pub(crate) fn poll_handler(
     cx: &mut Context<'_>,
     reply: &mut Reply<'_>,
 ) -> Polled {
-    let start = reply.out.len();
+    let start = reply.len();
     let polled =
         catch_unwind(AssertUnwindSafe(|| with_scope(scope, || call.poll_respond(cx, reply))));
     match polled {
         Ok(Poll::Pending) => Polled::Pending,
         Ok(Poll::Ready(outcome)) => Polled::Ended(outcome),
         Err(panic) => {
-            reply.out.truncate(start);
+            reply.truncate(start);
             reply.status(&panicked(shared, &*panic));
             Polled::Panicked
         }

@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind};
 use crate::proto::{Beat, CallOutcome, Cancelled, ClientConnection, Conduct, Keepalive};
 use crate::proto::{KeepaliveLimits, KnownTable, LostDisposition, QueueFull, TableCache, Ticket};
 use crate::proto::{VersionChoice, WaitQueue};
+use crate::service::{Body, Parts, PeerLimits};
 use crate::transport::Stream;
 use crate::wire::{CallId, Close, CloseReason, FRAME_BYTES_FLOOR, Goaway, Kind, MethodId};
 use crate::wire::{append_control, seal_frame};
@@ -41,6 +42,7 @@ pub(crate) struct ClientShared {
     /// The newest table, to be read without the lock.
     pub(crate) table: ArcSwapOption<KnownTable>,
     pub(crate) frame_bytes_max: AtomicU32,
+    pub(crate) has_window: AtomicBool,
     pub(crate) is_codec_refused: AtomicBool,
     pub(crate) reader: Signal,
     pub(crate) keepalive: KeepaliveLimits,
@@ -114,6 +116,7 @@ impl ClientDriver {
             state: Mutex::new(state),
             table: ArcSwapOption::empty(),
             frame_bytes_max: AtomicU32::new(FRAME_BYTES_FLOOR),
+            has_window: AtomicBool::new(false),
             is_codec_refused: AtomicBool::new(false),
             reader: Signal::default(),
             keepalive: settings.keepalive,
@@ -197,9 +200,12 @@ impl ClientDriver {
         is_refused.then(|| ack.codecs.clone())
     }
 
-    /// `body_len` that the server accepts, as far as is known.
-    pub(crate) fn frame_bytes_max(&self) -> u32 {
-        self.shared().frame_bytes_max.load(Ordering::Relaxed)
+    /// What the server takes, as far as is known.
+    pub(crate) fn limits(&self) -> PeerLimits {
+        // The window first: it is stored last.
+        let has_window = self.shared().has_window.load(Ordering::Acquire);
+        let frame_bytes_max = self.shared().frame_bytes_max.load(Ordering::Relaxed);
+        PeerLimits { frame_bytes_max, has_window }
     }
 
     /// The best version for a method, from this connection's table (RT-6); waits for the table.
@@ -225,14 +231,15 @@ impl ClientDriver {
         }))
     }
 
-    /// Starts a call: `encode` appends one finished frame, not sealed. `ticket` is the caller's
-    /// place in the queue, if it was told to wait before.
+    /// Starts a call: `encode` appends one finished frame, not sealed, and gives the payload, if
+    /// that is to go in pieces. `ticket` is the caller's place in the queue, if it was told to wait
+    /// before.
     pub(crate) fn poll_start<E>(
         &self,
         ticket: Option<Ticket>,
         deadline: Instant,
         waker: &Waker,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Option<Parts>, E>,
     ) -> Start<E> {
         if let Some(ticket) = ticket {
             let mut state = self.shared().lock();
@@ -243,12 +250,12 @@ impl ClientDriver {
                 return Start::Waiting(ticket);
             }
         }
-        with_encode(|frame| {
-            if let Err(error) = encode(frame) {
+        with_encode(|frame| match encode(frame) {
+            Ok(parts) => self.shared().start(ticket, deadline, waker, (frame, parts)),
+            Err(error) => {
                 self.leave(ticket);
-                return Start::Refused(error);
+                Start::Refused(error)
             }
-            self.shared().start(ticket, deadline, waker, frame)
         })
     }
 
@@ -282,6 +289,7 @@ impl ClientDriver {
         let waker = state.proto.calls.token_mut(id).and_then(Option::take);
         let flush = match state.proto.calls.cancel(id) {
             Cancelled::TellPeer if state.end.is_none() => {
+                state.out.drop_body(id); // FL-7
                 append_control(state.out.pending(), Kind::CANCEL, id, &[], &[]);
                 state.out.after_append(LATER)
             }
@@ -382,7 +390,7 @@ impl ClientShared {
         ticket: Option<Ticket>,
         deadline: Instant,
         waker: &Waker,
-        frame: &mut [u8],
+        (frame, parts): (&mut [u8], Option<Parts>),
     ) -> Start<E> {
         let mut state = self.lock();
         if let Some(error) = &state.end {
@@ -416,6 +424,9 @@ impl ClientShared {
         };
         seal_frame(frame, opened.id);
         state.out.pending().extend_from_slice(frame);
+        if let Some(parts) = parts {
+            state.out.push_body(Body::of_request(opened.id, parts));
+        }
         let in_flight = state.proto.calls.busy();
         let eagerness =
             Eagerness { is_alone: in_flight == 1, threshold_bytes: threshold_bytes(in_flight) };
@@ -462,6 +473,7 @@ impl ClientShared {
         self.totals.count_end(&error);
         state.end = Some(error);
         let mut wakers = Vec::new();
+        let unsent: Vec<CallId> = state.out.unsent().collect();
         let sent_bytes = match &close {
             // The farewell goes out behind what was handed over, and must not take along what
             // is said not to have been sent.
@@ -471,6 +483,9 @@ impl ClientShared {
         // Who has no version in common with us executed nothing (HS-4).
         let is_stranger = state.end.as_ref().is_some_and(Error::is_stranger);
         let handed_bytes = if is_stranger { 0 } else { sent_bytes };
+        for call in unsent {
+            state.proto.calls.set_unsent(call);
+        }
         let known = LostDisposition { handed_bytes, last_call };
         state.proto.calls.lose_all(known, |token| wakers.extend(token.take()));
         wakers.extend(state.queue.clear());
@@ -540,6 +555,7 @@ impl FlushHost for ClientShared {
         let mut state = self.lock();
         let ClientState { proto, out, keepalive, .. } = &mut *state;
         proto.calls.expire(now, |id, token| {
+            out.drop_body(id); // FL-7
             append_control(out.pending(), Kind::CANCEL, id, &[], &[]);
             wakers.extend(token.take());
         });

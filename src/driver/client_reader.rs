@@ -20,7 +20,7 @@ use crate::driver::client_settings::ClientSettings;
 use crate::driver::input::{FrameWatch, InputStream, Judged, ReadTurn};
 use crate::error::{Error, ErrorKind};
 use crate::proto::{ClientEvent, Inbound, Input, Violation};
-use crate::wire::{CallId, CloseReason, PrefaceError};
+use crate::wire::{CallId, CloseReason, PrefaceError, append_credit};
 
 pub(crate) struct ClientReader {
     shared: Arc<ClientShared>,
@@ -99,7 +99,7 @@ impl ClientReader {
                 Ok(Judged { used_bytes, is_paused: false })
             };
             let Poll::Ready(turn) = self.input.poll_turn(cx, missing_bytes, judge) else {
-                if self.frame_watch.starts(&self.input) {
+                if self.frame_watch.starts(&self.input, None) {
                     let until = self.shared.runtime.after(self.frame_timeout);
                     self.alarms.set(Alarm::FRAME, Some(until));
                     continue; // To be woken by the alarm too.
@@ -163,7 +163,7 @@ impl ClientReader {
                 self.shared.finish(error.into(), None, Some(close));
             }
             Alarm::FRAME => {
-                if let Err(violation) = self.frame_watch.judge(&self.input) {
+                if let Err(violation) = self.frame_watch.judge(&self.input, None) {
                     self.refuse(violation, &[]);
                 }
             }
@@ -277,6 +277,18 @@ impl ClientState {
             }
             ClientEvent::Answered(token) => {
                 filed.wakers[at] = token.take();
+                // One that was refused before its last piece was sent (FL-7).
+                self.out.drop_body(raw.head.call);
+                return Ok(());
+            }
+            ClientEvent::Piece(None) => return Ok(()),
+            ClientEvent::Piece(Some(bytes)) => {
+                append_credit(self.out.pending(), bytes); // FL-11
+                filed.others.extend(self.out.wake());
+                return Ok(());
+            }
+            ClientEvent::Credit(bytes) => {
+                filed.others.extend(self.out.grant(bytes)?);
                 return Ok(());
             }
             ClientEvent::Ping(echo) => {
@@ -288,9 +300,15 @@ impl ClientState {
                 filed.closed = Some((close.reason, close.last_call, close.detail.to_owned()));
                 return Ok(());
             }
-            ClientEvent::Accepted | ClientEvent::Table => {}
+            ClientEvent::Accepted => {
+                if let Some(bytes) = self.proto.fragments() {
+                    self.out.open_window(bytes, self.proto.frame_bytes_max());
+                }
+            }
+            ClientEvent::Table => {}
         }
         shared.frame_bytes_max.store(self.proto.frame_bytes_max(), Ordering::Relaxed);
+        shared.has_window.store(self.proto.fragments().is_some(), Ordering::Release);
         shared.is_codec_refused.store(self.proto.is_codec_refused(), Ordering::Relaxed);
         if let Some(table) = self.proto.table() {
             shared.table.store(Some(Arc::clone(table)));

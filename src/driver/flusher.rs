@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::driver::Runtime;
-use crate::driver::outbound::{Outbound, Released, Writer};
+use crate::driver::outbound::{Outbound, Released};
+use crate::driver::writer::Writer;
 
 /// What a flusher works for: the shared half of a client's or a server's connection.
 pub(crate) trait FlushHost: Send + Sync + 'static {
@@ -43,6 +44,8 @@ pub(crate) struct Flusher<H> {
     write_timeout: Duration,
     /// While the stream does not take all that it is offered.
     stall: Option<Stall>,
+    /// While payloads wait for credit.
+    hunger: Option<Hunger>,
     /// It gave other tasks a turn to append more.
     has_yielded: bool,
     is_shutting_down: bool,
@@ -65,6 +68,14 @@ impl Stall {
     }
 }
 
+/// A peer that takes its time with credit.
+#[derive(Clone, Copy)]
+struct Hunger {
+    /// How many pieces it had credit for, and when that is too long ago.
+    pieces: u64,
+    until: Instant,
+}
+
 /// A wait that was begun, and for when.
 struct Timer {
     at: Instant,
@@ -81,6 +92,7 @@ impl<H: FlushHost> Flusher<H> {
             timer: None,
             write_timeout,
             stall: None,
+            hunger: None,
             has_yielded: false,
             is_shutting_down: false,
         }
@@ -157,8 +169,12 @@ impl<H: FlushHost> Flusher<H> {
             }
             match self.next(cx) {
                 Next::End => return Poll::Ready(true),
-                Next::Idle => {
+                Next::Idle { starved } => {
                     self.has_yielded = false;
+                    if self.is_starved(starved) {
+                        self.host.handle_stall(self.write_timeout);
+                        return Poll::Ready(true);
+                    }
                     return Poll::Ready(false);
                 }
                 Next::Yield => {
@@ -202,6 +218,19 @@ impl<H: FlushHost> Flusher<H> {
         false
     }
 
+    /// Whether the peer has granted no credit for too long, with so many pieces handed over.
+    fn is_starved(&mut self, pieces: Option<u64>) -> bool {
+        let Some(pieces) = pieces else {
+            self.hunger = None;
+            return false;
+        };
+        if let Some(hunger) = self.hunger.filter(|hunger| hunger.pieces == pieces) {
+            return self.runtime.clock.now() >= hunger.until;
+        }
+        self.hunger = Some(Hunger { pieces, until: self.runtime.after(self.write_timeout) });
+        false
+    }
+
     /// The stream has taken all that it was offered.
     fn end_stall(&mut self) {
         let Some(stall) = self.stall.take() else { return };
@@ -223,15 +252,19 @@ impl<H: FlushHost> Flusher<H> {
             }
             match out.take(cx.waker()) {
                 Some(writer) => Next::Write(writer),
-                None => out.take_to_close().map_or(Next::Idle, Next::Shutdown),
+                None => match out.take_to_close() {
+                    Some(writer) => Next::Shutdown(writer),
+                    None => Next::Idle { starved: out.starved() },
+                },
             }
         })
     }
 
     /// Sweeps if it is time (`Ready`), else sees to it that it is woken when it is.
     fn poll_sweep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let stall = self.stall.map(|stall| stall.until);
-        let Some(deadline) = self.host.next_deadline().into_iter().chain(stall).min() else {
+        let waits = [self.stall.map(|s| s.until), self.hunger.map(|h| h.until)];
+        let waits = waits.into_iter().flatten();
+        let Some(deadline) = self.host.next_deadline().into_iter().chain(waits).min() else {
             self.timer = None;
             return Poll::Pending;
         };
@@ -254,7 +287,10 @@ impl<H: FlushHost> Flusher<H> {
 /// What a look at the output came to.
 enum Next {
     End,
-    Idle,
+    Idle {
+        /// Payloads wait for credit, after so many pieces.
+        starved: Option<u64>,
+    },
     Yield,
     Write(Writer),
     Shutdown(Writer),

@@ -14,6 +14,7 @@ use tokio_util::io::poll_read_buf;
 use crate::driver::scratch::{READ_BYTES, with_read};
 use crate::proto::Violation;
 use crate::util::{OutOfMemory, try_grow};
+use crate::wire::CallId;
 
 /// The read half of a stream.
 pub(crate) struct InputStream {
@@ -37,8 +38,16 @@ struct Carry {
 /// Sees to it that a frame that was begun goes on (LD-12).
 #[derive(Debug, Default)]
 pub(crate) struct FrameWatch {
-    /// What was read and used when the watch began.
-    mark: Option<(u64, u64)>,
+    mark: Option<Mark>,
+}
+
+/// What there was when a watch began.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    read_bytes: u64,
+    used_bytes: u64,
+    is_partial: bool,
+    upload: Option<(CallId, u64)>,
 }
 
 /// How far a judge came.
@@ -186,22 +195,36 @@ impl Carry {
 }
 
 impl FrameWatch {
-    /// Whether the watch begins with this: a frame is there in part, and nobody watches yet.
-    pub(crate) fn starts(&mut self, input: &InputStream) -> bool {
-        let begins = self.mark.is_none() && !input.carry.is_empty();
+    /// Whether the watch begins with this: a frame is there in part, or a message, and nobody
+    /// watches yet. `upload` is the first message of which a piece is outstanding, and how many
+    /// bytes of pieces ever came.
+    pub(crate) fn starts(&mut self, input: &InputStream, upload: Option<(CallId, u64)>) -> bool {
+        let is_partial = !input.carry.is_empty();
+        let begins = self.mark.is_none() && (is_partial || upload.is_some());
         if begins {
-            self.mark = Some((input.read_bytes, input.used_bytes));
+            let (read_bytes, used_bytes) = (input.read_bytes, input.used_bytes);
+            self.mark = Some(Mark { read_bytes, used_bytes, is_partial, upload });
         }
         begins
     }
 
     /// The time is over: judges what has come. The watch begins anew with the next look.
-    pub(crate) fn judge(&mut self, input: &InputStream) -> Result<(), Violation> {
-        let Some((read_bytes, used_bytes)) = self.mark.take() else { return Ok(()) };
-        let bytes = input.read_bytes - read_bytes;
-        let is_same_frame = used_bytes == input.used_bytes && !input.carry.is_empty();
-        if is_same_frame && bytes < FRAME_BYTES_MIN {
+    pub(crate) fn judge(
+        &mut self,
+        input: &InputStream,
+        upload: Option<(CallId, u64)>,
+    ) -> Result<(), Violation> {
+        let Some(mark) = self.mark.take() else { return Ok(()) };
+        let bytes = input.read_bytes - mark.read_bytes;
+        let is_same = mark.used_bytes == input.used_bytes && !input.carry.is_empty();
+        if mark.is_partial && is_same && bytes < FRAME_BYTES_MIN {
             return Err(Violation::Stuck { bytes, min: FRAME_BYTES_MIN });
+        }
+        if let (Some((first, before)), Some((call, taken))) = (mark.upload, upload)
+            && first == call
+            && taken - before < FRAME_BYTES_MIN
+        {
+            return Err(Violation::Stuck { bytes: taken - before, min: FRAME_BYTES_MIN }); // FL-9
         }
         Ok(())
     }

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::driver::call_task::{Polled, drop_handler, poll_handler, say_panic};
 use crate::driver::entered::entered;
 use crate::driver::server_settings::ServerSettings;
@@ -24,7 +26,7 @@ use crate::driver::server_shared::ServerShared;
 use crate::proto::PendingEnd;
 use crate::service::{Codec, Cx, DecodeLimits, End, Ended, Entry, Hooks, Incoming, Interceptors};
 use crate::service::{Outcome, Reply, Respond, Running, ServerInterceptor, Status, Tally};
-use crate::util::{Scope, try_grow};
+use crate::util::Scope;
 use crate::wire::{Code, Decoder, Disposition, Frame};
 
 pub(crate) struct Intercepted {
@@ -41,7 +43,7 @@ pub(crate) struct Intercepted {
 
 /// What the handler is started with.
 struct Request {
-    payload: Vec<u8>,
+    payload: Bytes,
     codec: Codec,
     limits: DecodeLimits,
 }
@@ -62,12 +64,8 @@ impl Intercepted {
         (mut cx, scope): (Cx, Scope),
         incoming: Incoming<'_>,
     ) -> Result<Self, Status> {
-        let Incoming { payload: bytes, codec, limits } = incoming;
-        let mut payload = Vec::new();
-        if let Err(error) = try_grow(&mut payload, bytes.len()) {
-            return Err(Status::refused(Code::OVERLOADED, error.to_string()));
-        }
-        payload.extend_from_slice(bytes);
+        let Incoming { codec, limits, .. } = incoming;
+        let payload = incoming.to_bytes()?;
         cx.name = Some(Arc::clone(&entry.method.name));
         Ok(Self {
             shared: Arc::clone(shared),
@@ -105,12 +103,12 @@ impl Intercepted {
             return Poll::Ready(Err(Status::refused(Code::DEADLINE_EXCEEDED, message)));
         }
         let Request { payload, codec, limits } = &self.request;
-        let incoming = Incoming { payload, codec, limits };
+        let incoming = Incoming { payload, bytes: Some(payload), codec, limits };
         let (cx, handler) = (self.cx.clone(), &self.entry.method.handler);
         let started = catch_unwind(AssertUnwindSafe(|| {
             entered(self.cx.extensions(), || handler.start(cx, incoming))
         }));
-        self.request.payload = Vec::new();
+        self.request.payload = Bytes::new();
         match started {
             Ok(Ok(handler)) => self.stage = Stage::Running(handler),
             Ok(Err(refusal)) => {

@@ -29,10 +29,13 @@ mod server_batch;
 mod server_frames;
 mod server_settings;
 mod server_shared;
+mod server_uploads;
 mod signal;
 mod totals;
 mod trace_spans;
 mod turns;
+mod uploads;
+mod writer;
 
 pub use client::ClientDriver;
 pub use client_settings::ClientSettings;

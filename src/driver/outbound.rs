@@ -2,27 +2,44 @@
 //!
 //! ```text
 //! append --> pending --take--> Writer{buf} --poll_write--> socket
-//!               ^                  |
-//!               +-- more meanwhile +--release--> (again, or rest)
+//!               ^                  |  ^
+//!               +-- more meanwhile +--|--release--> (again, or rest)
+//! long payloads --> bodies --a piece--+
 //! ```
 //!
 //! Invariants: bytes leave in the order they were appended; whoever holds the [`Writer`] is the
 //! only one that writes; a rest that could not be written goes out before anything else; what is
 //! appended while somebody writes is never forgotten: on release, the flusher is woken for it.
+//! Each write takes the frames that are there and one piece of a long payload, if one has credit
+//! (FL-5): neither waits for more than one turn of the other. Long payloads go one after another,
+//! so that the first is whole, and worked on, while the next is on its way.
 //! Why two buffers: appending must not wait for the system call.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::collections::VecDeque;
+use std::task::Waker;
 
 use tokio::io::AsyncWrite;
 
+use crate::driver::writer::Writer;
+use crate::proto::{Credit, Violation};
+use crate::service::Body;
 use crate::util::{OutOfMemory, try_grow};
-use crate::wire::{CallId, Kind, append_control};
+use crate::wire::append_data_head;
+use crate::wire::{BODY_CRC_BYTES, CallId, FRAGMENT_BYTES_MAX, Kind, append_control};
 
 /// The write side of one connection; lives inside the connection's lock.
 pub(crate) struct Outbound {
     pending: Vec<u8>,
+    /// Payloads that go in pieces, in their order; as many as calls are in flight, at most.
+    bodies: VecDeque<Body>,
+    body_bytes: usize,
+    /// What pieces may be sent (FL-10), and how large.
+    credit: Credit,
+    piece_bytes_max: usize,
+    /// Pieces that were ever handed over.
+    pieces: u64,
+    /// The last frame, where it has to wait for the bodies.
+    last: Vec<u8>,
     /// The newest PING that was not answered yet (LD-1).
     pong: Option<[u8; 8]>,
     /// Here unless somebody writes.
@@ -32,15 +49,6 @@ pub(crate) struct Outbound {
     flusher: Option<Waker>,
     is_closing: bool,
     is_failed: bool,
-}
-
-/// The right to write, with the bytes to be written.
-pub(crate) struct Writer {
-    io: Box<dyn AsyncWrite + Send + Unpin>,
-    buf: Vec<u8>,
-    at: usize,
-    /// Bytes that the stream ever took.
-    written: u64,
 }
 
 /// What must follow an append, after the lock is released.
@@ -74,10 +82,16 @@ pub(crate) struct Released {
 
 impl Outbound {
     pub(crate) fn new(io: Box<dyn AsyncWrite + Send + Unpin>) -> Self {
-        let writer = Some(Writer { io, buf: Vec::new(), at: 0, written: 0 });
+        let writer = Some(Writer::new(io));
         let (is_closing, is_failed) = (false, false);
         Self {
             pending: Vec::new(),
+            bodies: VecDeque::new(),
+            body_bytes: 0,
+            credit: Credit::default(),
+            piece_bytes_max: FRAGMENT_BYTES_MAX,
+            pieces: 0,
+            last: Vec::new(),
             pong: None,
             writer,
             handed: 0,
@@ -95,14 +109,76 @@ impl Outbound {
     /// Bytes below this offset may have reached the system; those from it on have not.
     pub(crate) fn sent_offset(&self) -> u64 {
         // While somebody writes nobody knows how far: all of it counts as sent.
-        self.handed - self.writer.as_ref().map_or(0, |writer| writer.rest().len() as u64)
+        self.handed - self.writer.as_ref().map_or(0, |writer| writer.bytes_left() as u64)
     }
 
     /// Forgets what nobody has begun to write; bytes below the offset given back were sent or
     /// still will be.
     pub(crate) fn discard(&mut self) -> u64 {
         self.pending.clear();
+        self.drop_bodies();
         self.handed
+    }
+
+    /// The calls whose payload was not handed over to its last byte.
+    pub(crate) fn unsent(&self) -> impl Iterator<Item = CallId> {
+        self.bodies.iter().map(|body| body.call)
+    }
+
+    /// The peer takes pieces, of which it opens a window for so many bytes (FL-10).
+    pub(crate) fn open_window(&mut self, bytes: u32, frame_bytes_max: u32) {
+        self.credit = Credit::new(bytes);
+        let max = usize::try_from(frame_bytes_max).unwrap_or(usize::MAX);
+        self.piece_bytes_max = FRAGMENT_BYTES_MAX.min(max.saturating_sub(BODY_CRC_BYTES));
+    }
+
+    /// The peer grants more; the flusher is to be woken.
+    ///
+    /// # Errors
+    /// [`Violation::Flow`]: it makes no sense (FL-11).
+    pub(crate) fn grant(&mut self, bytes: u32) -> Result<Option<Waker>, Violation> {
+        self.credit.grant(bytes)?;
+        Ok(if self.bodies.is_empty() { None } else { self.flusher.take() })
+    }
+
+    /// Adds a payload that goes in pieces. What has to come before it was appended.
+    pub(crate) fn push_body(&mut self, body: Body) {
+        self.body_bytes += body.bytes_held();
+        self.bodies.push_back(body);
+    }
+
+    /// Gives up what is left of a call's payload; says whether something was.
+    pub(crate) fn drop_body(&mut self, call: CallId) -> bool {
+        let Some(at) = self.bodies.iter().position(|body| body.call == call) else { return false };
+        if let Some(body) = self.bodies.remove(at) {
+            self.body_bytes -= body.bytes_held();
+        }
+        true
+    }
+
+    /// Gives up what is left of a call's answer; `end` takes its place (FL-7).
+    pub(crate) fn cut_body(&mut self, call: CallId, end: impl FnOnce() -> Vec<u8>) {
+        if let Some(body) = self.bodies.iter_mut().find(|body| body.call == call) {
+            self.body_bytes -= body.bytes_held();
+            body.cut(end());
+            self.body_bytes += body.bytes_held();
+        }
+    }
+
+    fn drop_bodies(&mut self) {
+        self.bodies = VecDeque::new();
+        self.body_bytes = 0;
+    }
+
+    /// Whether payloads wait for nothing but credit; how many pieces were handed over by then.
+    pub(crate) fn starved(&self) -> Option<u64> {
+        let waits = !self.bodies.is_empty() && !self.has_piece();
+        waits.then_some(self.pieces)
+    }
+
+    /// Whether a piece may be written now.
+    fn has_piece(&self) -> bool {
+        self.bodies.front().is_some_and(|body| body.bytes_left() == 0 || self.credit.left() > 0)
     }
 
     /// The buffer to append whole frames to, unless the output is closed.
@@ -122,12 +198,13 @@ impl Outbound {
 
     /// Bytes that wait to be written. What somebody writes at this moment is not among them.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.pending.len() + self.writer.as_ref().map_or(0, |writer| writer.rest().len())
+        let writing = self.writer.as_ref().map_or(0, Writer::bytes_left);
+        self.pending.len() + self.body_bytes + writing
     }
 
     /// Decides who writes what was just appended.
     pub(crate) fn after_append(&mut self, eagerness: Eagerness) -> Flush {
-        let Some(writer) = self.writer.take_if(|writer| writer.rest().is_empty()) else {
+        let Some(writer) = self.writer.take_if(|writer| writer.is_done()) else {
             return Flush::Nothing; // The owner, or the flusher with its rest, comes by.
         };
         if eagerness.is_alone || self.pending.len() >= eagerness.threshold_bytes {
@@ -152,18 +229,24 @@ impl Outbound {
 
     /// Whether there is something to write and nobody who does.
     pub(crate) fn has_work(&self) -> bool {
-        let rests = |writer: &Writer| !writer.rest().is_empty();
+        let rests = |writer: &Writer| !writer.is_done();
         self.writer.as_ref().is_some_and(|writer| rests(writer) || !self.is_empty())
     }
 
-    const fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.pong.is_none()
+    /// Whether nothing is to be written now.
+    fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.pong.is_none() && !self.has_piece() && !self.has_last()
+    }
+
+    /// Whether the last frame's turn has come.
+    fn has_last(&self) -> bool {
+        self.bodies.is_empty() && !self.last.is_empty()
     }
 
     /// For the flusher: the writer, if there is something to write and nobody else does.
     pub(crate) fn take(&mut self, flusher: &Waker) -> Option<Writer> {
         match self.writer.take() {
-            Some(writer) if !writer.rest().is_empty() => Some(writer),
+            Some(writer) if !writer.is_done() => Some(writer),
             Some(writer) if !self.is_empty() => Some(self.refill(writer)),
             writer => {
                 self.writer = writer;
@@ -193,7 +276,7 @@ impl Outbound {
 
     /// For the flusher: gives up waiting for more, and takes what there is for a last time.
     pub(crate) fn take_to_close(&mut self) -> Option<Writer> {
-        let is_done = self.is_closing && self.is_empty();
+        let is_done = self.is_closing && self.is_empty() && self.bodies.is_empty();
         if is_done { self.writer.take() } else { None }
     }
 
@@ -203,13 +286,13 @@ impl Outbound {
             let wake = self.flusher.take();
             return Released { wake, has_room: false, failed: Some(writer) };
         }
-        let was_full = self.pending.len() + writer.buf.len() > SOFT_BYTES_MAX;
-        if writer.rest().is_empty() {
-            writer.buf.clear();
-            writer.at = 0;
+        let waiting = self.pending.len() + self.body_bytes;
+        let was_full = waiting + writer.bytes_held() > SOFT_BYTES_MAX;
+        if writer.is_done() {
+            writer.clear();
             writer.buf.shrink_to(BUFFER_BYTES_KEPT);
         }
-        let is_idle = writer.rest().is_empty() && self.is_empty();
+        let is_idle = writer.is_done() && self.is_empty();
         if is_idle {
             for buffer in [&mut writer.buf, &mut self.pending] {
                 if buffer.capacity() > IDLE_BYTES_KEPT {
@@ -220,6 +303,11 @@ impl Outbound {
         self.writer = Some(writer);
         let wake = if is_idle && !self.is_closing { None } else { self.flusher.take() };
         Released { wake, has_room: was_full && !self.is_full(), failed: None }
+    }
+
+    /// Appends the last frame, behind everything that is to be written before it.
+    pub(crate) fn append_last(&mut self, frame: impl FnOnce(&mut Vec<u8>)) {
+        frame(if self.bodies.is_empty() { &mut self.pending } else { &mut self.last });
     }
 
     /// Nothing is appended any more; what is there is written, then the stream is shut down.
@@ -238,6 +326,8 @@ impl Outbound {
     pub(crate) fn fail(&mut self) -> Option<Writer> {
         self.is_failed = true;
         self.pending = Vec::new();
+        self.last = Vec::new();
+        self.drop_bodies();
         self.writer.take()
     }
 
@@ -245,7 +335,7 @@ impl Outbound {
     /// not sent, and is not counted as handed to it.
     #[must_use]
     pub(crate) fn fail_writing(&mut self, writer: Writer) -> (Writer, Option<Writer>) {
-        self.handed -= writer.rest().len() as u64;
+        self.handed -= writer.bytes_left() as u64;
         (writer, self.fail())
     }
 
@@ -254,56 +344,45 @@ impl Outbound {
     }
 
     fn refill(&mut self, mut writer: Writer) -> Writer {
-        debug_assert!(writer.rest().is_empty());
-        writer.buf.clear();
-        writer.at = 0;
+        writer.clear();
         if let Some(echo) = self.pong.take().filter(|_| !self.is_closing) {
             append_control(&mut self.pending, Kind::PONG, CallId::CONNECTION, &[], &echo);
         }
         std::mem::swap(&mut writer.buf, &mut self.pending);
-        self.handed += writer.buf.len() as u64;
+        if self.has_last() {
+            writer.buf.append(&mut self.last);
+        }
+        self.refill_piece(&mut writer);
+        self.handed += writer.bytes_left() as u64;
         writer
     }
-}
 
-impl Writer {
-    fn rest(&self) -> &[u8] {
-        &self.buf[self.at..]
-    }
-
-    /// Bytes that the stream ever took.
-    pub(crate) const fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// Writes as much as the stream takes at once; the rest stays for the flusher.
-    pub(crate) fn write_now(&mut self) -> io::Result<()> {
-        // No waker: on a full socket the flusher polls again, with its own.
-        match self.poll_write_all(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(result) => result,
-            Poll::Pending => Ok(()),
+    /// Hands the next piece over, if there is one and credit for it.
+    fn refill_piece(&mut self, writer: &mut Writer) {
+        let credit = self.credit.left();
+        if !self.has_piece() {
+            return;
         }
-    }
-
-    /// Writes everything.
-    pub(crate) fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.at < self.buf.len() {
-            let io = Pin::new(&mut *self.io);
-            match std::task::ready!(io.poll_write(cx, &self.buf[self.at..])) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(written) => {
-                    self.at += written;
-                    self.written += written as u64;
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        let Some(body) = self.bodies.front_mut() else { return };
+        self.body_bytes -= body.bytes_held();
+        let max = usize::try_from(credit).unwrap_or(usize::MAX).min(self.piece_bytes_max);
+        let piece = body.next_piece(max);
+        let (is_over, flags) = (body.bytes_left() == 0, body.flags());
+        let end = if is_over { body.take_end() } else { Vec::new() };
+        if piece.is_empty() {
+            writer.buf.extend_from_slice(&end); // What was before it was given up.
+        } else {
+            let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+            append_data_head(&mut writer.buf, body.call, bytes, flags);
+            self.credit.spend(bytes);
+            self.pieces += 1;
+            writer.set_piece(piece, &end);
         }
-        Pin::new(&mut *self.io).poll_flush(cx)
-    }
-
-    /// Shuts the write side down.
-    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_shutdown(cx)
+        if is_over {
+            self.bodies.pop_front();
+        } else {
+            self.body_bytes += body.bytes_held();
+        }
     }
 }
 

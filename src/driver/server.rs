@@ -20,13 +20,14 @@ use crate::driver::outbound::{Eagerness, Outbound};
 use crate::driver::server_frames::{Judge, Stop};
 use crate::driver::server_settings::ServerSettings;
 use crate::driver::server_shared::{ConnectionHandle, ServerShared};
+use crate::driver::uploads::Uploads;
 use crate::error::{Error, ErrorKind};
 use crate::policy::connection_age;
 use crate::proto::{Conduct, Inbound, ServerConnection, Violation};
 use crate::service::{Dispatch, TableListener};
 use crate::transport::Stream;
 use crate::util::OutOfMemory;
-use crate::wire::{Close, CloseReason};
+use crate::wire::{CallId, Close, CloseReason};
 
 /// Serves one stream. The future is the connection: it ends when the connection has ended, with
 /// the reason, and takes the connection with it when it is dropped.
@@ -56,6 +57,7 @@ pub fn serve_stream(
         frame_watch: FrameWatch::default(),
         heard_at: shared.runtime.clock.now(),
         leaving: None,
+        uploads: Uploads::new(Arc::clone(&shared)),
         shared: Arc::clone(&shared),
         settings,
         alarms,
@@ -80,6 +82,7 @@ struct ServerReader {
     proto: ServerConnection,
     conduct: Conduct,
     frame_watch: FrameWatch,
+    uploads: Uploads,
     /// When the last bytes came.
     heard_at: Instant,
     /// Why the client was asked to go.
@@ -134,6 +137,9 @@ impl ServerReader {
             if let Some(failure) = self.failure() {
                 return Poll::Ready(failure);
             }
+            while let Some(call) = self.uploads.end_one(&self.shared) {
+                self.proto.end_upload(call);
+            }
             if self.poll_leave() {
                 continue;
             }
@@ -148,7 +154,8 @@ impl ServerReader {
                 return Poll::Pending;
             }
             let Poll::Ready(end) = self.poll_turn(cx) else {
-                if self.proto.is_open() && self.frame_watch.starts(&self.input) {
+                let upload = self.upload();
+                if self.proto.is_open() && self.frame_watch.starts(&self.input, upload) {
                     let until = self.shared.runtime.after(self.settings.frame_timeout);
                     self.alarms.set(Alarm::FRAME, Some(until));
                     continue; // To be woken by the alarm too.
@@ -239,7 +246,8 @@ impl ServerReader {
                 self.close(CloseReason::HANDSHAKE_TIMEOUT, "", error.into());
             }
             Alarm::FRAME if self.proto.is_open() => {
-                if let Err(violation) = self.frame_watch.judge(&self.input) {
+                let upload = self.upload();
+                if let Err(violation) = self.frame_watch.judge(&self.input, upload) {
                     let _said = self.refuse(violation, &[]); // It is greeted: it can be told.
                 }
             }
@@ -267,6 +275,12 @@ impl ServerReader {
         }
     }
 
+    /// The first request of which a piece is outstanding, and bytes of pieces that ever came.
+    fn upload(&mut self) -> Option<(CallId, u64)> {
+        let first = self.proto.first_upload()?;
+        Some((first, self.proto.window().taken()))
+    }
+
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         self.alarms.poll(cx, &*self.shared.runtime.clock)
     }
@@ -282,7 +296,8 @@ impl ServerReader {
             conduct: &mut self.conduct,
             heard_at: &mut self.heard_at,
         };
-        let judge = |bytes: &[u8]| judge.judge(bytes);
+        let uploads = &mut self.uploads;
+        let judge = |bytes: &[u8]| judge.judge(uploads, bytes);
         let turn = std::task::ready!(self.input.poll_turn(cx, missing_bytes, judge));
         Poll::Ready(match turn {
             ReadTurn::Read => None,
@@ -338,7 +353,7 @@ impl ServerReader {
         }
         let last_call = self.proto.last_call();
         let mut state = self.shared.lock();
-        Close { reason, last_call, detail }.append(state.out.pending());
+        state.out.append_last(|out| Close { reason, last_call, detail }.append(out));
         state.out.close(); // Before anybody writes: no PONG may stand behind it (LD-2).
         let flush = state.out.after_append(Eagerness { is_alone: true, threshold_bytes: 0 });
         let flusher = state.out.wake();

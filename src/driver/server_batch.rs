@@ -16,19 +16,22 @@ use crate::driver::outbound::Eagerness;
 use crate::driver::server_settings::ServerSettings;
 use crate::driver::server_shared::{ServerShared, append_no_memory};
 use crate::driver::turns::Turn;
+use crate::driver::uploads::Uploads;
 use crate::proto::Admitted;
-use crate::service::{
-    Codec, CodecIds, Cx, Entry, Extensions, Incoming, Lookup, Metadata, Outcome, Reply, Respond,
-};
-use crate::service::{Routes, Run, Status, Tally, append_status};
+use crate::service::append_status;
+use crate::service::{Body, Codec, CodecIds, Cx, Entry, Extensions, Incoming, Lookup, Metadata};
+use crate::service::{Outcome, PeerLimits, Reply, Respond, Routes, Run, Status, Tally};
 use crate::util::bugs::{Bug, is_seeded};
 use crate::util::{Scope, with_scope};
 use crate::wire::{CallId, Code, Request, TIMEOUT_MS_MAX};
 
 pub(crate) struct Batch<'a> {
-    shared: &'a Arc<ServerShared>,
-    settings: &'a ServerSettings,
+    pub(super) shared: &'a Arc<ServerShared>,
+    pub(super) settings: &'a ServerSettings,
     out: &'a mut Vec<u8>,
+    /// Answers that are too long for `out`.
+    bodies: Vec<Body>,
+    pub(super) uploads: &'a mut Uploads,
     threshold_bytes: usize,
     routes: Arc<Routes>,
     /// When this batch was read; the time of its calls counts from here (CA-8).
@@ -50,7 +53,7 @@ impl<'a> Batch<'a> {
     pub(crate) fn new(
         shared: &'a Arc<ServerShared>,
         settings: &'a ServerSettings,
-        out: &'a mut Vec<u8>,
+        (out, uploads): (&'a mut Vec<u8>, &'a mut Uploads),
         read_bytes: usize,
     ) -> Self {
         let threshold_bytes = (read_bytes / 2).clamp(4 * 1024, 16 * 1024);
@@ -60,6 +63,8 @@ impl<'a> Batch<'a> {
             shared,
             settings,
             out,
+            bodies: Vec::new(),
+            uploads,
             threshold_bytes,
             routes,
             read_at,
@@ -76,6 +81,10 @@ impl<'a> Batch<'a> {
     /// waited long enough for their turn.
     pub(crate) const fn must_pause(&self) -> bool {
         self.is_output_full || self.answered_bytes > TURN_ANSWER_BYTES_MAX
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.shared.runtime.clock.now()
     }
 
     pub(crate) const fn read_at(&self) -> Instant {
@@ -99,11 +108,12 @@ impl<'a> Batch<'a> {
 
     /// Sends the answers so far.
     pub(crate) fn flush(&mut self) {
-        if !self.out.is_empty() {
+        if !self.out.is_empty() || !self.bodies.is_empty() {
             self.time();
             let eagerness = Eagerness { is_alone: true, threshold_bytes: 0 };
-            self.is_output_full = self.shared.send(self.out, eagerness);
-            self.answered_bytes += self.out.len();
+            let long_bytes: usize = self.bodies.iter().map(Body::bytes_held).sum();
+            self.answered_bytes += self.out.len() + long_bytes;
+            self.is_output_full = self.shared.send(self.out, &mut self.bodies, eagerness);
             self.out.clear();
         }
     }
@@ -161,7 +171,7 @@ impl<'a> Batch<'a> {
             self.refuse(request.call, Code::DEADLINE_EXCEEDED, message);
             return Some(Code::DEADLINE_EXCEEDED);
         }
-        let bytes = request_bytes(request);
+        let (entry, bytes) = (Arc::clone(entry), request_bytes(request));
         let admitted = Admitted { read_at: self.read_at, deadline, bytes };
         let attempt = request.attempt_priority >> 4; // CA-9
         let scope = Scope { deadline, is_retry: attempt > 0 };
@@ -178,7 +188,13 @@ impl<'a> Batch<'a> {
             name: None,
             connection: Arc::<ServerShared>::clone(self.shared),
         };
-        let incoming = Incoming { payload: request.payload, codec, limits: &self.settings.decode };
+        if request.flags.has_more() {
+            self.begin_upload((entry, codec), cx, (admitted, scope), request.payload);
+            return None;
+        }
+        let (payload, limits) = (request.payload, &self.settings.decode);
+        let incoming = Incoming { payload, bytes: None, codec, limits };
+        let entry = &entry;
         if !self.settings.interceptors.is_empty() {
             return self.intercept(entry, (admitted, scope), cx, incoming);
         }
@@ -235,8 +251,13 @@ impl<'a> Batch<'a> {
         if let Ok(mut started) = entry.method.handler.start(cx, incoming) {
             let mut out = Vec::new();
             let scope_of_call: &ServerShared = self.shared;
-            let mut reply =
-                Reply { out: &mut out, call, frame_bytes_max: u32::MAX, scope: scope_of_call };
+            let mut reply = Reply {
+                out: &mut out,
+                bodies: None,
+                call,
+                limits: PeerLimits::NONE,
+                scope: scope_of_call,
+            };
             let mut cx = Context::from_waker(Waker::noop());
             poll_handler(self.shared, started.as_mut(), scope, &mut cx, &mut reply);
         }
@@ -331,9 +352,10 @@ impl<'a> Batch<'a> {
         // An intercepted call counts by itself when its handler is started.
         self.tally.started += u64::from(self.settings.interceptors.is_empty());
         let answer_at = self.out.len();
-        let frame_bytes_max = self.shared.client_frame_bytes_max.load(Ordering::Relaxed);
+        let limits = self.shared.client_limits();
         let shared: &ServerShared = self.shared;
-        let mut reply = Reply { out: self.out, call: id, frame_bytes_max, scope: shared };
+        let bodies = Some(&mut self.bodies);
+        let mut reply = Reply { out: self.out, bodies, call: id, limits, scope: shared };
         shared.serving.store(id.0, Ordering::Relaxed);
         // No waker: a call that is not ready is polled again at once, by its own task.
         let mut cx = Context::from_waker(Waker::noop());
@@ -353,6 +375,9 @@ impl<'a> Batch<'a> {
         }
         shared.serving.store(0, Ordering::Relaxed);
         drop_handler(shared, Some(call));
+        if !self.bodies.is_empty() {
+            self.flush();
+        }
         if self.out.len() >= self.threshold_bytes {
             // What stands before it is small: if something is too large, it is this one.
             if let Err(error) = shared.make_room(self.out.len()) {
@@ -430,7 +455,7 @@ fn unsupported_codec<'c>(name: &str, codecs: impl Iterator<Item = &'c Codec>, as
 }
 
 /// Refused for want of room, before anything was decoded.
-fn overloaded(shared: &ServerShared, message: String) -> Status {
+pub(super) fn overloaded(shared: &ServerShared, message: String) -> Status {
     shared.totals.count_overload();
     Status::refused(Code::OVERLOADED, message)
 }

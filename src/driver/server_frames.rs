@@ -14,10 +14,11 @@ use crate::driver::scratch::with_batch;
 use crate::driver::server_batch::Batch;
 use crate::driver::server_settings::ServerSettings;
 use crate::driver::server_shared::ServerShared;
+use crate::driver::uploads::Uploads;
 use crate::error::{Error, ErrorKind};
 use crate::proto::{Conduct, Inbound, Input, ServerConnection, ServerEvent, Violation};
 use crate::service::Peer;
-use crate::wire::Code;
+use crate::wire::{Code, Kind, append_credit};
 
 /// Why the reader stops judging.
 pub(crate) enum Stop {
@@ -37,9 +38,9 @@ pub(crate) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    pub(crate) fn judge(&mut self, bytes: &[u8]) -> Result<Judged, Stop> {
+    pub(crate) fn judge(&mut self, uploads: &mut Uploads, bytes: &[u8]) -> Result<Judged, Stop> {
         with_batch(|out| {
-            let mut batch = Batch::new(self.shared, self.settings, out, bytes.len());
+            let mut batch = Batch::new(self.shared, self.settings, (out, uploads), bytes.len());
             *self.heard_at = batch.read_at();
             let result = self.judge_frames(&mut batch, bytes);
             batch.finish();
@@ -78,6 +79,7 @@ impl Judge<'_> {
         }
         if let Some(head) = skipped {
             let event = self.proto.handle_skipped(head)?;
+            self.grant(batch);
             if matches!(event, ServerEvent::Refuse(..)) {
                 self.shared.totals.count_overload();
             }
@@ -104,7 +106,18 @@ impl Judge<'_> {
             Input::Frame(raw) => raw,
         };
         let event = self.proto.handle_frame(raw)?;
-        self.handle_event(batch, event)
+        self.handle_event(batch, event)?;
+        if raw.head.kind == Kind::DATA {
+            self.grant(batch);
+        }
+        Ok(())
+    }
+
+    /// Grants what pieces have taken, if it is time (FL-11).
+    fn grant(&mut self, batch: &mut Batch<'_>) {
+        if let Some(bytes) = self.proto.window().grant() {
+            append_credit(batch.out(), bytes);
+        }
     }
 
     fn handle_event(&mut self, batch: &mut Batch<'_>, event: ServerEvent<'_>) -> Result<(), Stop> {
@@ -114,7 +127,31 @@ impl Judge<'_> {
             ServerEvent::Request(request) => {
                 self.conduct.handle_request();
                 if let Some(status) = batch.request(&request) {
+                    self.proto.end_upload(request.call);
                     self.conduct.handle_refusal(status, now)?; // LD-11
+                }
+            }
+            ServerEvent::Piece(data) => {
+                if data.payload.is_empty() && data.has_more {
+                    self.conduct.handle_idle_frame(now)?; // FL-8
+                }
+                if let Some(status) = batch.piece(&data) {
+                    self.proto.end_upload(data.call);
+                    self.conduct.handle_refusal(status, now)?; // LD-11
+                }
+            }
+            ServerEvent::LostPiece(call) => {
+                self.proto.end_upload(call);
+                batch.lose_piece(call);
+            }
+            ServerEvent::Stray(call) if self.shared.is_pending(call) => {
+                return Err(ServerConnection::stray().into()); // FL-8
+            }
+            ServerEvent::Stray(_) => {}
+            ServerEvent::Credit(bytes) => {
+                let flusher = self.shared.lock().out.grant(bytes)?;
+                if let Some(flusher) = flusher {
+                    flusher.wake();
                 }
             }
             ServerEvent::Refuse(call, code, why) => {
@@ -158,7 +195,12 @@ impl Judge<'_> {
     fn accept(&mut self, batch: &mut Batch<'_>) {
         let shared = self.shared;
         if let Some(hello) = self.proto.client() {
-            shared.client_frame_bytes_max.store(hello.frame_bytes_max, Ordering::Relaxed);
+            let frame_bytes_max = hello.frame_bytes_max;
+            shared.client_frame_bytes_max.store(frame_bytes_max, Ordering::Relaxed);
+            if let Some(window) = hello.window_connection {
+                shared.lock().out.open_window(window, frame_bytes_max);
+                shared.client_has_window.store(true, Ordering::Relaxed);
+            }
             let (address, build) = (shared.address.clone(), hello.build.clone());
             let credentials = shared.credentials;
             let first = shared.peer.set(Peer { address, build, credentials });

@@ -17,9 +17,8 @@ use crate::driver::signal::Signal;
 use crate::driver::totals::ServerTotals;
 use crate::error::{Error, ErrorKind};
 use crate::proto::{Admitted, Beat, Conduct, Keepalive, KeepaliveLimits, PendingCalls, PendingEnd};
-use crate::service::{
-    CallScope, Credentials, Dispatch, MetadataBlock, Peer, Status, TableListener, append_status,
-};
+use crate::service::{Body, CallScope, Credentials, Dispatch, MetadataBlock, Peer, PeerLimits};
+use crate::service::{Status, TableListener, append_status};
 use crate::util::bugs::{Bug, is_seeded};
 use crate::util::{FlatMap, OutOfMemory};
 use crate::wire::append_control;
@@ -38,6 +37,7 @@ pub(crate) struct ServerShared {
     pub(crate) is_closing: AtomicBool,
     pub(crate) is_aborted: AtomicBool,
     pub(crate) client_frame_bytes_max: AtomicU32,
+    pub(crate) client_has_window: AtomicBool,
     pub(crate) reader: Signal,
     pub(crate) dispatch: Dispatch,
     pub(crate) address: String,
@@ -138,6 +138,7 @@ impl ServerShared {
             is_closing: AtomicBool::new(false),
             is_aborted: AtomicBool::new(false),
             client_frame_bytes_max: AtomicU32::new(FRAME_BYTES_FLOOR),
+            client_has_window: AtomicBool::new(false),
             reader: Signal::default(),
             dispatch,
             address,
@@ -158,9 +159,15 @@ impl ServerShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends whole frames and has them written as `eagerness` says; says whether the output is
-    /// over its soft limit now.
-    pub(crate) fn send(&self, frames: &[u8], eagerness: Eagerness) -> bool {
+    /// What the client takes.
+    pub(crate) fn client_limits(&self) -> PeerLimits {
+        let frame_bytes_max = self.client_frame_bytes_max.load(Ordering::Relaxed);
+        PeerLimits { frame_bytes_max, has_window: self.client_has_window.load(Ordering::Relaxed) }
+    }
+
+    /// Appends whole frames and has them written as `eagerness` says, and `bodies` after them; says
+    /// whether the output is over its soft limit now.
+    pub(crate) fn send(&self, frames: &[u8], bodies: &mut Vec<Body>, eagerness: Eagerness) -> bool {
         let mut state = self.lock();
         if state.is_ended || state.out.is_closing() {
             return false;
@@ -173,6 +180,7 @@ impl ServerShared {
             return false;
         }
         state.out.pending().extend_from_slice(frames);
+        bodies.drain(..).for_each(|body| state.out.push_body(body));
         let flush = state.out.after_append(eagerness);
         drop(state);
         self.flush(flush);
@@ -251,6 +259,18 @@ impl ServerShared {
         self.totals.refusal(bytes)
     }
 
+    /// So many bytes of a pending call's request came.
+    pub(crate) fn grow_pending(&self, id: CallId, bytes: usize) {
+        let mut state = self.lock();
+        state.pending.grow(id, bytes);
+        self.recharge(&mut state);
+    }
+
+    /// Whether a call is in flight beyond its read batch.
+    pub(crate) fn is_pending(&self, id: CallId) -> bool {
+        self.lock().pending.admitted(id).is_some()
+    }
+
     /// Whether a pending call should end or wait; `waker` is woken when that changes.
     pub(crate) fn poll_end(&self, id: CallId, waker: &Waker) -> Turn {
         let mut state = self.lock();
@@ -274,7 +294,7 @@ impl ServerShared {
     }
 
     /// A pending call has ended with this answer.
-    pub(crate) fn complete(&self, id: CallId, answer: &[u8]) {
+    pub(crate) fn complete(&self, id: CallId, answer: &[u8], bodies: Vec<Body>) {
         let mut state = self.lock();
         let before = state.pending.len();
         let waker = state.pending.remove(id);
@@ -287,7 +307,10 @@ impl ServerShared {
         let mut flush = Flush::Nothing;
         if !state.is_ended && !state.out.is_closing() {
             match state.out.make_room(answer.len()) {
-                Ok(()) => state.out.pending().extend_from_slice(answer),
+                Ok(()) => {
+                    state.out.pending().extend_from_slice(answer);
+                    bodies.into_iter().for_each(|body| state.out.push_body(body));
+                }
                 Err(error) => append_no_memory(state.out.pending(), id, error),
             }
             let threshold_bytes = threshold_bytes(left);
@@ -312,6 +335,9 @@ impl ServerShared {
                 Conduct::is_early(age, deadline.saturating_duration_since(read_at))
             });
         let waker = state.pending.end(id, PendingEnd::Cancelled).and_then(Option::take);
+        // Nobody waits for what is left of its answer (FL-7).
+        state.out.cut_body(id, || cut_answer(id));
+        self.recharge(&mut state);
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -357,7 +383,11 @@ impl FlushHost for ServerShared {
     fn sweep(&self, now: Instant) {
         let mut wakers = Vec::new();
         let mut state = self.lock();
-        state.pending.expire(now, |token| wakers.extend(token.take()));
+        let mut has_expired = false;
+        state.pending.expire(now, |token| {
+            has_expired = true;
+            wakers.extend(token.take());
+        });
         let is_waiting = !state.pending.is_empty() && !state.is_ended;
         let beat = state.keepalive.beat(now, is_waiting);
         self.is_watching.store(state.keepalive.is_armed(), Ordering::Release);
@@ -367,6 +397,9 @@ impl FlushHost for ServerShared {
         }
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        if has_expired {
+            self.reader.wake(); // It may be one of the uploads.
+        }
         if beat == Beat::Dead {
             let KeepaliveLimits { silence, patience } = self.keepalive;
             let (peer, after) = (self.address.clone(), silence + patience);
@@ -476,6 +509,15 @@ impl Drop for ServerShared {
 pub(crate) fn append_no_memory(out: &mut Vec<u8>, call: CallId, error: OutOfMemory) {
     let status = Status::new(Code::INTERNAL, format!("the answer is lost: {error}"));
     append_status(out, call, (&status, None), Disposition::Processed);
+}
+
+/// The end of an answer that its caller does not want any more.
+fn cut_answer(call: CallId) -> Vec<u8> {
+    let message = "taken back by the caller while the answer was on its way";
+    let status = Status::stamped(Code::CANCELLED, Disposition::Processed, message);
+    let mut frame = Vec::new();
+    append_status(&mut frame, call, (&status, None), Disposition::Processed);
+    frame
 }
 
 /// The bytes of a keepalive's PING.

@@ -20,8 +20,9 @@ use std::time::Instant;
 use crate::proto::Violation;
 use crate::proto::earliest::Earliest;
 use crate::util::bugs::{Bug, is_seeded};
-use crate::util::try_grow;
-use crate::wire::{CallId, Code, Disposition, Kind, Response, push_message};
+use crate::util::{OutOfMemory, try_grow};
+use crate::wire::{BODY_CRC_BYTES, CallId, Code, Data, DecodeError, Disposition, Kind};
+use crate::wire::{FRAME_BYTES_DEFAULT, RESPONSE_FIXED_BYTES, Response, push_message};
 
 /// The calls of one connection. `T` is the owner's, opaque here: the driver keeps wakers in it.
 #[derive(Debug)]
@@ -31,13 +32,15 @@ pub struct CallTable<T> {
     next: Option<u32>,
     busy: usize,
     calls_max: usize,
+    /// As long as an answer may be in one frame, `body_len`.
+    frame_bytes_max: u32,
     earliest: Earliest,
 }
 
 /// How a call ended, as its connection saw it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CallOutcome {
-    /// The peer answered; the TLVs and the payload are in the reply, in this order.
+    /// The peer answered; the payload and the TLVs are in the reply, in this order.
     Answered {
         /// How.
         status: Code,
@@ -45,7 +48,7 @@ pub enum CallOutcome {
         disposition: Disposition,
         /// The payload's codec.
         codec: u8,
-        /// Bytes of TLVs at the start of the reply.
+        /// Bytes of TLVs at the end of the reply.
         ext_len: usize,
     },
     /// Its time was over.
@@ -103,6 +106,8 @@ struct Slot<T> {
     offset: u64,
     token: T,
     reply: Vec<u8>,
+    /// Bytes of pieces of the answer that came before its end (FL-3).
+    pieces: usize,
 }
 
 impl<T: Default> CallTable<T> {
@@ -110,8 +115,15 @@ impl<T: Default> CallTable<T> {
     #[must_use]
     pub fn new(calls_max: usize) -> Self {
         let slots = Vec::new();
-        let (next, calls_max) = (Some(1), calls_max.max(1));
-        Self { slots, next, busy: 0, calls_max, earliest: Earliest::default() }
+        let (next, calls_max, frame_bytes_max) = (Some(1), calls_max.max(1), FRAME_BYTES_DEFAULT);
+        Self { slots, next, busy: 0, calls_max, frame_bytes_max, earliest: Earliest::default() }
+    }
+
+    /// Limits answers in pieces to this `body_len`, as it is in one frame (FL-4). Default: 4 MiB.
+    #[must_use]
+    pub const fn with_frame_bytes_max(mut self, frame_bytes_max: u32) -> Self {
+        self.frame_bytes_max = frame_bytes_max;
+        self
     }
 
     /// Gives this id first, not 1. Of an even one the next is taken.
@@ -156,7 +168,8 @@ impl<T: Default> CallTable<T> {
     /// Files an answer. Gives the owner's token if somebody waits for it.
     ///
     /// # Errors
-    /// [`Violation::OutOfTurn`] when no answer is owed for this id (CA-2).
+    /// [`Violation::OutOfTurn`] when no answer is owed for this id (CA-2), and
+    /// [`DecodeError::FrameTooLarge`] when it is too long with the pieces before it (FL-4).
     pub fn handle_response(
         &mut self,
         response: &Response<'_>,
@@ -170,6 +183,12 @@ impl<T: Default> CallTable<T> {
             return Err(Violation::OutOfTurn { kind: Kind::RESPONSE.0, why });
         };
         let slot = &mut self.slots[at];
+        let pieces = std::mem::take(&mut slot.pieces);
+        let has_payload = response.status.has_payload();
+        if pieces > 0 && has_payload {
+            let payload = pieces + response.payload.len();
+            check_length(payload, response.ext.len(), self.frame_bytes_max)?;
+        }
         slot.owed = false;
         if !slot.owned {
             slot.free();
@@ -179,31 +198,49 @@ impl<T: Default> CallTable<T> {
         if slot.outcome.is_some() {
             return Ok(None); // Expired; its owner has not looked yet.
         }
-        let reply_bytes = response.ext.len() + response.payload.len();
-        // As long as the right one: an answer with bytes left over would be refused.
-        if !is_seeded(Bug::StaleReply) || slot.reply.len() != reply_bytes {
-            slot.reply.clear();
-            if let Err(error) = try_grow(&mut slot.reply, reply_bytes) {
-                // It cannot be read (CA-15); what it says of the execution is kept.
-                push_message(&mut slot.reply, &error.to_string());
-                slot.outcome = Some(CallOutcome::Answered {
-                    status: Code::BAD_RESPONSE,
-                    disposition: response.disposition,
-                    codec: 0,
-                    ext_len: slot.reply.len(),
-                });
-                return Ok(Some(&mut slot.token));
-            }
-            slot.reply.extend_from_slice(response.ext);
-            slot.reply.extend_from_slice(response.payload);
-        }
-        slot.outcome = Some(CallOutcome::Answered {
-            status: response.status,
-            disposition: response.disposition,
-            codec: response.codec,
-            ext_len: response.ext.len(),
-        });
+        slot.file(response, if has_payload { pieces } else { 0 });
         Ok(Some(&mut slot.token))
+    }
+
+    /// Files a piece of an answer, or throws it away if nobody waits for it any more.
+    ///
+    /// # Errors
+    /// [`Violation::OutOfTurn`] when no answer is owed for this id (FL-8), and
+    /// [`DecodeError::FrameTooLarge`] when the answer becomes too long (FL-4).
+    pub fn handle_data(&mut self, data: &Data<'_>) -> Result<(), Violation> {
+        let Some(at) = self.find(data.call).filter(|at| self.slots[*at].owed) else {
+            if is_seeded(Bug::LateAnswer) {
+                return Ok(()); // As a late RESPONSE.
+            }
+            let why = "a piece of an answer to a call that waits for none";
+            return Err(Violation::OutOfTurn { kind: Kind::DATA.0, why });
+        };
+        let slot = &mut self.slots[at];
+        let before = slot.pieces;
+        check_length(before + data.payload.len(), 0, self.frame_bytes_max)?;
+        slot.pieces += data.payload.len();
+        if !slot.owned || slot.outcome.is_some() {
+            return Ok(());
+        }
+        if before == 0 {
+            slot.reply.clear();
+        }
+        // Without memory for one, what there is of the others is given back: the lengths differ
+        // then, which tells at the end.
+        if slot.reply.len() != before || try_grow(&mut slot.reply, data.payload.len()).is_err() {
+            slot.reply = Vec::new();
+        } else {
+            slot.reply.extend_from_slice(data.payload);
+        }
+        Ok(())
+    }
+
+    /// What is known of a call that was not sent to its last byte: nothing of it was executed
+    /// (FL-2), whatever was handed over of it.
+    pub fn set_unsent(&mut self, id: CallId) {
+        if let Some(slot) = self.slot_mut(id) {
+            slot.offset = u64::MAX;
+        }
     }
 
     /// Takes the outcome, if there is one, and the reply with it: `reply` is exchanged for the
@@ -367,10 +404,44 @@ impl<T: Default> Slot<T> {
         self.owned || self.owed
     }
 
+    /// Keeps an answer, of whose payload so many bytes came before it.
+    fn file(&mut self, response: &Response<'_>, pieces: usize) {
+        let Response { status, disposition, codec, ext, payload, .. } = *response;
+        self.outcome =
+            Some(CallOutcome::Answered { status, disposition, codec, ext_len: ext.len() });
+        let reply_bytes = ext.len() + payload.len();
+        // As long as the right one: an answer with bytes left over would be refused.
+        if is_seeded(Bug::StaleReply) && self.reply.len() == reply_bytes {
+            return;
+        }
+        let is_whole = pieces == 0 || self.reply.len() == pieces;
+        self.reply.truncate(pieces);
+        let room = try_grow(&mut self.reply, reply_bytes);
+        match room {
+            Ok(()) if is_whole => {
+                self.reply.extend_from_slice(payload);
+                self.reply.extend_from_slice(ext);
+            }
+            _ => {
+                // It cannot be read (CA-15); what it says of the execution is kept.
+                let error = OutOfMemory { bytes: pieces + reply_bytes };
+                self.reply = Vec::new();
+                push_message(&mut self.reply, &error.to_string());
+                self.outcome = Some(CallOutcome::Answered {
+                    status: Code::BAD_RESPONSE,
+                    disposition,
+                    codec: 0,
+                    ext_len: self.reply.len(),
+                });
+            }
+        }
+    }
+
     fn free(&mut self) {
         self.id = CallId::CONNECTION;
         self.outcome = None;
         self.deadline = None;
+        self.pieces = 0;
         self.empty_reply();
     }
 
@@ -396,6 +467,7 @@ impl<T: Default> Default for Slot<T> {
             offset: 0,
             token,
             reply,
+            pieces: 0,
         }
     }
 }
@@ -411,6 +483,15 @@ impl LostDisposition {
         } else {
             Disposition::Maybe
         }
+    }
+}
+
+/// A message in pieces may be as long as one in a frame (FL-4).
+fn check_length(payload: usize, ext: usize, max: u32) -> Result<(), DecodeError> {
+    let bytes = RESPONSE_FIXED_BYTES + ext + payload + BODY_CRC_BYTES;
+    match u32::try_from(bytes) {
+        Ok(bytes) if bytes <= max => Ok(()),
+        bytes => Err(DecodeError::FrameTooLarge { bytes: bytes.unwrap_or(u32::MAX), max }),
     }
 }
 

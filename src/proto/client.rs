@@ -11,10 +11,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::proto::{CallTable, KnownTable, TableCache, Violation};
+use crate::proto::{CallTable, KnownTable, TableCache, Violation, Window};
 use crate::util::fnv64;
 use crate::wire::append_control;
-use crate::wire::{CallId, Close, EARLY_CALLS_MAX, FRAME_BYTES_FLOOR, Frame, Head, Hello};
+use crate::wire::{CallId, Close, Data, EARLY_CALLS_MAX, FRAME_BYTES_FLOOR, Frame, Head, Hello};
 use crate::wire::{
     Goaway, HelloAck, Kind, Preface, RawFrame, TableError, TablePayload, VersionRange,
 };
@@ -30,6 +30,7 @@ pub struct ClientConnection<T> {
     cache: TableCache,
     /// The lowest call that a GOAWAY has named, once there was one.
     last_call: Option<CallId>,
+    window: Window,
     /// The calls in flight.
     pub calls: CallTable<T>,
 }
@@ -43,6 +44,8 @@ pub struct ClientLimits {
     pub frame_bytes_max: u32,
     /// Calls in flight, at most; the server may allow fewer.
     pub calls_max: u32,
+    /// Bytes of fragments taken before some must be granted again (FL-10).
+    pub window_connection: u32,
     /// Codecs, ascending.
     pub codecs: Vec<u8>,
     /// Which build this is, for people.
@@ -62,6 +65,10 @@ pub enum ClientEvent<'a, T> {
     Answered(&'a mut T),
     /// A call was answered that its owner had given up: a place became free.
     Freed,
+    /// A piece of an answer was filed, or thrown away. So much credit is to be granted, if it is.
+    Piece(Option<u32>),
+    /// The server takes so many bytes of fragments more.
+    Credit(u32),
     /// To be echoed (LD-1).
     Ping([u8; 8]),
     /// A PING of ours was answered.
@@ -93,15 +100,18 @@ impl<T: Default> ClientConnection<T> {
             codecs: limits.codecs.clone(),
             build: limits.build.clone(),
             tables: cache.hashes(), // RT-4
+            window_connection: Some(limits.window_connection),
         };
         append_control(out, Kind::HELLO, CallId::CONNECTION, &hello.to_ext(), &[]);
         // Not one of them is answered before HELLO_ACK: so many are sent, at most (HS-8).
         let calls = CallTable::new(limits.calls_max.min(EARLY_CALLS_MAX) as usize);
         let calls = calls.beginning_at(limits.first_call);
+        let calls = calls.with_frame_bytes_max(limits.frame_bytes_max);
         let transcript = fnv64(&out[start..]);
         let state = State::Preface;
         let (server, table, last_call) = (None, None, None);
-        Self { state, limits, transcript, server, table, cache, last_call, calls }
+        let window = Window::new(limits.window_connection);
+        Self { state, limits, transcript, server, table, cache, last_call, window, calls }
     }
 
     /// The server's first bytes.
@@ -146,6 +156,8 @@ impl<T: Default> ClientConnection<T> {
                 let token = self.calls.handle_response(&response)?;
                 Ok(token.map_or(ClientEvent::Freed, ClientEvent::Answered))
             }
+            (State::Open, Frame::Data(data)) => self.handle_data(data),
+            (State::Table | State::Open, Frame::Credit(bytes)) => Ok(ClientEvent::Credit(bytes)),
             (State::Table | State::Open, Frame::Ping(echo)) => Ok(ClientEvent::Ping(echo)), // LD-1
             (State::Table | State::Open, Frame::Pong(_)) => Ok(ClientEvent::Pong),          // LD-1
             (State::Table | State::Open, Frame::Goaway(goaway)) => self.handle_goaway(goaway),
@@ -190,10 +202,30 @@ impl<T: Default> ClientConnection<T> {
         self.server.as_ref().is_some_and(|ack| !ours.iter().any(|id| ack.codecs.contains(id)))
     }
 
+    /// Bytes of fragments that the server takes at a time; `None`: none, or it is not known yet.
+    #[must_use]
+    pub fn fragments(&self) -> Option<u32> {
+        self.server.as_ref().and_then(|ack| ack.window_connection)
+    }
+
     /// When the first deadline may come.
     #[must_use]
     pub const fn next_deadline(&self) -> Option<Instant> {
         self.calls.next_deadline()
+    }
+
+    /// A piece of an answer (FL-3).
+    fn handle_data(&mut self, data: Data<'_>) -> Result<ClientEvent<'_, T>, Violation> {
+        self.window.take(data.payload.len())?;
+        if !data.has_more {
+            return Err(out_of_turn(Kind::DATA, "it ends a message that a RESPONSE has to")); // FL-8
+        }
+        self.calls.handle_data(&data)?;
+        Ok(if data.payload.is_empty() {
+            ClientEvent::Skipped // FL-8
+        } else {
+            ClientEvent::Piece(self.window.grant())
+        })
     }
 
     fn handle_hello_ack(&mut self, ack: HelloAck) -> Result<ClientEvent<'_, T>, Violation> {

@@ -82,7 +82,8 @@ impl Inbound {
             return Ok(false);
         }
         self.skipped = self.decoder.skip(have)?;
-        let may_be_skipped = |kind: Kind| kind == Kind::REQUEST || kind.is_skippable();
+        let may_be_skipped =
+            |kind: Kind| matches!(kind, Kind::REQUEST | Kind::DATA) || kind.is_skippable();
         Ok(self.skipped.as_ref().is_some_and(|skip| may_be_skipped(skip.head().kind)))
     }
 

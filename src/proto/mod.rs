@@ -24,6 +24,7 @@ mod pending;
 mod queue;
 mod server;
 mod violation;
+mod window;
 
 pub use calls::{CallOutcome, CallTable, Cancelled, LostDisposition, Opened, Taken};
 pub use client::{ClientConnection, ClientEvent, ClientLimits};
@@ -35,3 +36,4 @@ pub use pending::{Admitted, PendingCalls, PendingEnd};
 pub use queue::{QueueFull, Ticket, WaitQueue};
 pub use server::{ServerConnection, ServerEvent, ServerLimits};
 pub use violation::Violation;
+pub use window::{Credit, Window};

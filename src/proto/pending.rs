@@ -60,6 +60,14 @@ impl<T> PendingCalls<T> {
         is_earliest
     }
 
+    /// More of a call's request came.
+    pub fn grow(&mut self, id: CallId, bytes: usize) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.admitted.bytes += bytes;
+            self.bytes += bytes;
+        }
+    }
+
     /// The call's handler has ended; gives its token.
     pub fn remove(&mut self, id: CallId) -> Option<T> {
         let call = self.calls.remove(&id)?;

@@ -10,10 +10,10 @@
 
 use std::time::Duration;
 
-use crate::proto::Violation;
-use crate::util::Fnv64;
+use crate::proto::{Violation, Window};
 use crate::util::bugs::{Bug, is_seeded};
-use crate::wire::Request;
+use crate::util::{FlatMap, Fnv64};
+use crate::wire::{BODY_CRC_BYTES, Data, DecodeError, REQUEST_FIXED_BYTES, Request};
 use crate::wire::{CallId, Close, CloseReason, Code, Frame, Goaway, Head, Hello, HelloAck};
 use crate::wire::{Kind, Preface, RawFrame, TablePayload, VersionRange, append_control};
 
@@ -28,6 +28,10 @@ pub struct ServerConnection {
     /// The highest id read.
     highest: CallId,
     leaving: Leaving,
+    window: Window,
+    /// Requests whose last fragment has not come: how long they would be in one frame by now. As
+    /// many as calls are in flight, at most.
+    uploads: FlatMap<CallId, u32>,
 }
 
 /// What a server brings to a connection.
@@ -39,6 +43,8 @@ pub struct ServerLimits {
     pub frame_bytes_max: u32,
     /// Calls in flight accepted on this connection.
     pub calls_max: u32,
+    /// Bytes of fragments taken before some must be granted again (FL-10).
+    pub window_connection: u32,
     /// Codecs, ascending.
     pub codecs: Vec<u8>,
     /// Which build this is, for people.
@@ -52,8 +58,18 @@ pub enum ServerEvent<'a> {
     Nothing,
     /// The client said HELLO: answer with [`ServerConnection::accept`].
     Hello,
-    /// A call to be answered.
+    /// A call to be answered. With MORE its payload goes on in pieces, until the last one or
+    /// [`ServerConnection::end_upload`].
     Request(Request<'a>),
+    /// The next piece of a request's payload.
+    Piece(Data<'a>),
+    /// A piece of a request that has ended, thrown away. If the call is in flight it came after
+    /// the last one, which is a [`ServerConnection::stray`].
+    Stray(CallId),
+    /// A piece of a request for which there was no memory.
+    LostPiece(CallId),
+    /// The client takes so many bytes of fragments more.
+    Credit(u32),
     /// A call that must be refused, and why: the frame asks for what is not known (CA-3).
     Refuse(CallId, Code, &'static str),
     /// The caller takes the call back; it may have ended already.
@@ -97,7 +113,18 @@ impl ServerConnection {
     pub const fn new(limits: ServerLimits) -> Self {
         let (transcript, highest) = (Fnv64::new(), CallId::CONNECTION);
         let (state, leaving) = (State::Preface, Leaving::No);
-        Self { state, limits, transcript, client: None, has_fallback: false, highest, leaving }
+        let window = Window::new(limits.window_connection);
+        Self {
+            state,
+            limits,
+            transcript,
+            client: None,
+            has_fallback: false,
+            highest,
+            leaving,
+            window,
+            uploads: FlatMap::new(),
+        }
     }
 
     /// The client's first bytes. The server's own preface is appended to `out`.
@@ -149,6 +176,8 @@ impl ServerConnection {
             (State::Open, Frame::Cancel(call)) if call <= self.highest => {
                 Ok(ServerEvent::Cancel(call)) // CA-12
             }
+            (State::Open, Frame::Data(data)) => self.handle_data(data),
+            (State::Open, Frame::Credit(bytes)) => Ok(ServerEvent::Credit(bytes)),
             (State::Open, Frame::Ping(echo)) => Ok(ServerEvent::Ping(echo)), // LD-1
             (State::Open, Frame::Pong(echo)) => Ok(self.handle_pong(echo)),  // LD-1, LD-7
             (_, _) => Err(out_of_turn(kind, "a server does not expect it in this state")), // FR-12
@@ -170,6 +199,16 @@ impl ServerConnection {
         if kind.is_skippable() {
             return Ok(ServerEvent::Skipped); // FR-7
         }
+        if kind == Kind::DATA && kind.takes_call(call) && self.is_open() {
+            let payload = head.body_len as usize - BODY_CRC_BYTES - usize::from(head.ext_len);
+            self.window.take(payload)?;
+            let is_expected = self.uploads.contains_key(&call);
+            return Ok(if is_expected {
+                ServerEvent::LostPiece(call)
+            } else {
+                ServerEvent::Nothing
+            });
+        }
         if kind != Kind::REQUEST || !kind.takes_call(call) || !self.is_open() {
             return Err(out_of_turn(kind, "a server does not expect it in this state")); // FR-12
         }
@@ -190,6 +229,7 @@ impl ServerConnection {
             table: table.hash,
             transcript: self.transcript.finish(),
             has_fallback: self.has_fallback,
+            window_connection: Some(self.limits.window_connection),
         };
         append_control(out, Kind::HELLO_ACK, CallId::CONNECTION, &ack.to_ext(), &[]);
         let known = self.client.as_ref().is_some_and(|hello| hello.tables.contains(&table.hash));
@@ -197,6 +237,28 @@ impl ServerConnection {
             append_control(out, Kind::TABLE, CallId::CONNECTION, &[], &table.to_bytes());
         }
         self.state = State::Open;
+    }
+
+    /// A request has ended before its last piece came: what still comes is thrown away (FL-7).
+    pub fn end_upload(&mut self, call: CallId) {
+        self.uploads.remove(&call);
+    }
+
+    /// Whether requests have begun whose last piece has not come; the lowest of them.
+    #[must_use]
+    pub fn first_upload(&self) -> Option<CallId> {
+        self.uploads.iter().next().map(|(call, _)| *call)
+    }
+
+    /// A piece came after the last one of its request (FL-8).
+    #[must_use]
+    pub const fn stray() -> Violation {
+        out_of_turn(Kind::DATA, "its request has ended")
+    }
+
+    /// The books of the fragments that came: what they are, and what is to be granted.
+    pub const fn window(&mut self) -> &mut Window {
+        &mut self.window
     }
 
     /// What the client said of itself; `None` until HELLO.
@@ -287,18 +349,48 @@ impl ServerConnection {
         Ok(!self.has_left() && !is_lost) // LD-9
     }
 
+    /// A piece of a request, or of one that has ended (FL-8).
+    fn handle_data<'a>(&mut self, data: Data<'a>) -> Result<ServerEvent<'a>, Violation> {
+        let Data { call, has_more, payload } = data;
+        self.window.take(payload.len())?;
+        if call > self.highest {
+            return Err(out_of_turn(Kind::DATA, "no request has begun with its call id"));
+        }
+        let max = self.limits.frame_bytes_max;
+        let Some(length) = self.uploads.get_mut(&call) else {
+            return Ok(ServerEvent::Stray(call));
+        };
+        let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX).saturating_add(*length);
+        if bytes > max {
+            return Err(DecodeError::FrameTooLarge { bytes, max }.into()); // FL-4
+        }
+        *length = bytes;
+        if !has_more {
+            self.uploads.remove(&call);
+        }
+        Ok(ServerEvent::Piece(data))
+    }
+
     /// The first three checks of CA-3; the others need the server's tables.
     fn handle_request<'a>(&mut self, request: Request<'a>) -> Result<ServerEvent<'a>, Violation> {
         let Request { call, flags, .. } = request;
         if !self.admit(call)? {
             return Ok(ServerEvent::Nothing);
         }
-        if flags.unknown_critical() != 0 {
+        if flags.unknown_critical(Kind::REQUEST) != 0 {
             let why = "a flag of the request is not known here";
             return Ok(ServerEvent::Refuse(call, Code::UNSUPPORTED_FLAG, why)); // FR-8
         }
         match request.check_ext() {
-            Ok(()) => Ok(ServerEvent::Request(request)),
+            Ok(()) => {
+                if flags.has_more() {
+                    let parts = [REQUEST_FIXED_BYTES, request.ext.len(), request.payload.len()];
+                    let length = parts.iter().sum::<usize>() + BODY_CRC_BYTES;
+                    let length = u32::try_from(length).unwrap_or(u32::MAX);
+                    self.uploads.insert(call, length);
+                }
+                Ok(ServerEvent::Request(request))
+            }
             Err(error) => {
                 let why = match error {
                     crate::wire::TlvError::UnknownCritical(_) => "a critical key is not known here",

@@ -49,6 +49,16 @@ pub enum Violation {
         /// How much of it is allowed.
         limit: u32,
     },
+    /// Fragments without credit, or credit that makes no sense (FL-10, FL-11).
+    #[error("{what}: {bytes} bytes, the limit is {limit}")]
+    Flow {
+        /// What the peer did.
+        what: &'static str,
+        /// Of the frame.
+        bytes: u32,
+        /// That it might have had.
+        limit: u32,
+    },
     /// A frame was begun and does not go on (LD-12).
     #[error("only {bytes} bytes of a frame came in time, at least {min} must")]
     Stuck {
@@ -81,6 +91,7 @@ impl Violation {
             Self::Table(TableError::Malformed(_)) => CloseReason::MALFORMED, // RT-3, RT-5
             Self::Table(TableError::Hash { .. }) => CloseReason::TABLE,      // RT-4, RT-5
             Self::Conduct { reason, .. } => reason,
+            Self::Flow { .. } => CloseReason::FLOW_CONTROL,
             Self::Stuck { .. } => CloseReason::FRAME_TIMEOUT,
             Self::Transcript { .. } => CloseReason::TRANSCRIPT,
         }

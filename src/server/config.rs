@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::proto::{ConductLimits, KeepaliveLimits};
 use crate::service::DecodeLimits;
-use crate::wire::{FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR};
+use crate::wire::{
+    FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR, WINDOW_BYTES_DEFAULT, WINDOW_BYTES_FLOOR,
+};
 
 /// Settings of a server. All limits are finite.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +17,12 @@ pub struct ServerConfig {
     ///
     /// Default: 4 MiB. At least 64 KiB.
     pub frame_bytes_max: u32,
+    /// Bytes of long messages that a client may have on their way, on one connection, before it is
+    /// told that some were taken.
+    ///
+    /// Default: 4 MiB. At least 64 KiB. Too low: a round trip for each window; too high: nothing
+    /// but memory, if this side is slow to read.
+    pub window_connection: u32,
     /// Calls in flight on one connection; more are refused with OVERLOADED.
     ///
     /// Default: 1,024.
@@ -100,6 +108,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             frame_bytes_max: FRAME_BYTES_DEFAULT,
+            window_connection: WINDOW_BYTES_DEFAULT,
             calls_max: 1024,
             decode: DecodeLimits::default(),
             handshake_timeout: Duration::from_secs(5),
@@ -126,6 +135,7 @@ impl ServerConfig {
     /// The nearest values that the protocol allows.
     pub(crate) fn clamped(mut self) -> Self {
         self.frame_bytes_max = self.frame_bytes_max.max(FRAME_BYTES_FLOOR);
+        self.window_connection = self.window_connection.max(WINDOW_BYTES_FLOOR);
         self.calls_max = self.calls_max.max(1);
         self.connections_max = self.connections_max.max(1);
         self.connections_per_address_max = self.connections_per_address_max.max(1);

@@ -252,6 +252,7 @@ impl Server {
             versions: VersionRange::OURS,
             frame_bytes_max: config.frame_bytes_max,
             calls_max: config.calls_max,
+            window_connection: config.window_connection,
             codecs,
             build: config.build.clone(),
         };

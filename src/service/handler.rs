@@ -13,10 +13,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+
+use crate::service::{Body, End, MetadataBlock, Payload, PeerLimits, RawResponse, Status};
 use crate::service::{CallError, CallScope, Codec, Cx, DecodeError, DecodeLimits, EncodeError};
-use crate::service::{End, MetadataBlock, Payload, RawResponse, Status};
+use crate::service::{WHOLE_BYTES_MAX, finish_message, raw::copied};
 use crate::util::bugs::{Bug, is_seeded};
-use crate::util::try_grow;
+use crate::util::{OutOfMemory, try_grow};
 use crate::wire::{BODY_CRC_BYTES, CallId, Code, Disposition, FrameStart};
 use crate::wire::{begin_response, finish_frame, seal_frame};
 
@@ -39,8 +42,32 @@ pub(crate) trait Wrap: Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Incoming<'a> {
     pub(crate) payload: &'a [u8],
+    /// The payload as bytes of its own, if it has come so: a value may keep them.
+    pub(crate) bytes: Option<&'a Bytes>,
     pub(crate) codec: &'a Codec,
     pub(crate) limits: &'a DecodeLimits,
+}
+
+impl Incoming<'_> {
+    fn decode<Q: Payload>(self) -> Result<Q, DecodeError> {
+        match self.bytes {
+            Some(bytes) => Q::decode_bytes(self.codec, bytes, self.limits),
+            None => Q::decode_payload(self.codec, self.payload, self.limits),
+        }
+    }
+
+    /// The payload, to be kept without the buffer it was read into.
+    ///
+    /// # Errors
+    /// A refusal: there is no memory for a copy (CA-11).
+    pub(crate) fn to_bytes(self) -> Result<Bytes, Status> {
+        match self.bytes {
+            Some(bytes) => Ok(bytes.clone()),
+            None => copied(self.payload).map_err(|error| {
+                Status::refused(Code::OVERLOADED, format!("the request: {error}"))
+            }),
+        }
+    }
 }
 
 /// A call that was started.
@@ -81,34 +108,63 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Reply<'a> {
     pub(crate) out: &'a mut Vec<u8>,
+    /// For an answer that is too long for the buffer; `None` where it has to be there all the same.
+    pub(crate) bodies: Option<&'a mut Vec<Body>>,
     pub(crate) call: CallId,
-    /// The client's limit.
-    pub(crate) frame_bytes_max: u32,
+    /// The client's.
+    pub(crate) limits: PeerLimits,
     /// Has what travels beside the answer.
     pub(crate) scope: &'a dyn CallScope,
 }
 
 impl Reply<'_> {
+    /// How much there is of other answers, for [`Reply::truncate`].
+    pub(crate) fn len(&self) -> (usize, usize) {
+        (self.out.len(), self.bodies.as_ref().map_or(0, |bodies| bodies.len()))
+    }
+
+    /// Forgets what was written since.
+    pub(crate) fn truncate(&mut self, (out, bodies): (usize, usize)) {
+        self.out.truncate(out);
+        if let Some(all) = &mut self.bodies {
+            all.truncate(bodies);
+        }
+    }
+
     /// Answers with whatever `encode` appends, under `code` (CA-6).
     fn payload(
         &mut self,
         code: Code,
         codec: u8,
         metadata: Option<&MetadataBlock>,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Bytes, EncodeError>,
     ) -> Result<(), Status> {
         let start = begin_response(self.out, code, Disposition::Processed, codec);
         let ext_len = metadata.map_or(0, |metadata| metadata.push_ext(0, self.out));
-        let encoded = encode(self.out).map_err(|error| error.to_string()).and_then(|()| {
-            // Without this room the end of a large frame would ask for twice as much.
-            try_grow(self.out, BODY_CRC_BYTES).map_err(|error| error.to_string())
+        let payload_at = self.out.len();
+        let encoded = encode(self.out).map_err(|error| error.to_string()).and_then(|tail| {
+            self.make_room(&tail).map_err(|error| error.to_string())?;
+            Ok(tail)
         });
-        if let Err(error) = encoded {
-            self.out.truncate(start.index());
-            let message = format!("the answer does not encode: {error}");
-            return Err(Status::new(Code::INTERNAL, message));
+        match encoded {
+            Ok(tail) => self.finish((start, payload_at), ext_len, tail),
+            Err(error) => {
+                self.out.truncate(start.index());
+                let message = format!("the answer does not encode: {error}");
+                Err(Status::new(Code::INTERNAL, message))
+            }
         }
-        self.finish(start, ext_len)
+    }
+
+    /// Without this room the end of a large frame would ask for twice as much.
+    fn make_room(&mut self, tail: &Bytes) -> Result<(), OutOfMemory> {
+        let is_apart = self.has_window() && tail.len() > WHOLE_BYTES_MAX;
+        let tail_bytes = if is_apart { 0 } else { tail.len() };
+        try_grow(self.out, tail_bytes + BODY_CRC_BYTES)
+    }
+
+    const fn has_window(&self) -> bool {
+        self.limits.has_window && self.bodies.is_some()
     }
 
     /// Answers with a payload as it is; the request was in `codec`.
@@ -132,12 +188,12 @@ impl Reply<'_> {
                 metadata.push_ext(0, self.out)
             }
         };
-        if let Err(error) = try_grow(self.out, response.payload.len() + BODY_CRC_BYTES) {
+        let (tail, payload_at) = (response.payload.clone(), self.out.len());
+        if let Err(error) = self.make_room(&tail) {
             self.out.truncate(start.index());
             return Err(Status::new(Code::INTERNAL, format!("the answer: {error}")));
         }
-        self.out.extend_from_slice(&response.payload);
-        self.finish(start, ext_len)?;
+        self.finish((start, payload_at), ext_len, tail)?;
         Ok(outcome)
     }
 
@@ -148,14 +204,25 @@ impl Reply<'_> {
         Outcome::Failed
     }
 
-    fn finish(&mut self, start: FrameStart, ext_len: usize) -> Result<(), Status> {
-        // CA-14
-        if let Err(error) = finish_frame(self.out, start, ext_len, self.frame_bytes_max) {
+    fn finish(
+        &mut self,
+        (start, payload_at): (FrameStart, usize),
+        ext_len: usize,
+        tail: Bytes,
+    ) -> Result<(), Status> {
+        let limits = PeerLimits { has_window: self.has_window(), ..self.limits };
+        let finished = finish_message(self.out, (start, payload_at), ext_len, tail, limits);
+        let parts = finished.map_err(|error| {
+            // CA-14
             let (value, limit) = (error.bytes as u64, u64::from(error.max));
             let message = format!("the answer's {error}");
-            return Err(Status::new(Code::TOO_LARGE, message).with_excess(value, limit));
-        }
+            Status::new(Code::TOO_LARGE, message).with_excess(value, limit)
+        })?;
         seal_frame(&mut self.out[start.index()..], self.call);
+        if let (Some(parts), Some(bodies)) = (parts, &mut self.bodies) {
+            let end = self.out.split_off(start.index());
+            bodies.push(Body::of_response(self.call, parts, end));
+        }
         Ok(())
     }
 
@@ -175,11 +242,12 @@ impl Reply<'_> {
         let metadata = metadata.as_ref();
         let written = match result {
             Ok(response) => {
-                let encode = |out: &mut Vec<u8>| response.encode_payload(codec, out);
+                let encode = |out: &mut Vec<u8>| response.encode_parts(codec, out);
                 self.payload(Code::OK, codec.id(), metadata, encode).map(|()| Outcome::Ok)
             }
             Err(CallError::App(error)) => {
-                let encode = |out: &mut Vec<u8>| encode_app.0(&error, codec, out);
+                let encode =
+                    |out: &mut Vec<u8>| encode_app.0(&error, codec, out).map(|()| Bytes::new());
                 self.payload(Code::APP, codec.id(), metadata, encode).map(|()| Outcome::App)
             }
             Err(CallError::Rpc(status)) if is_seeded(Bug::NestLies) => Err(status),
@@ -251,8 +319,8 @@ where
     E: 'static,
 {
     fn start(&self, cx: Cx, incoming: Incoming<'_>) -> Result<Pin<Box<dyn Respond>>, Status> {
-        let Incoming { payload, codec, limits } = incoming;
-        let request = Q::decode_payload(codec, payload, limits).map_err(|error| {
+        let codec = incoming.codec;
+        let request = incoming.decode::<Q>().map_err(|error| {
             let is_short = matches!(error, DecodeError::NoMemory { .. });
             let code = if is_short { Code::OVERLOADED } else { Code::BAD_PAYLOAD }; // CA-11
             Status::refused(code, format!("the request does not decode: {error}"))

@@ -26,8 +26,7 @@ use tower::timeout::error::Elapsed;
 use tower::{BoxError, Layer, Service};
 
 use crate::service::handler::{Handler, Incoming, Outcome, Reply, Respond, Wrap};
-use crate::service::raw::request_of;
-use crate::service::{Codec, Cx, DecodeLimits, Method, Status, with_served};
+use crate::service::{Codec, Cx, DecodeLimits, Method, PeerLimits, Status, with_served};
 use crate::util::{Scope, try_grow, with_scope};
 use crate::wire::{Code, Disposition, HEAD_BYTES, seal_frame};
 
@@ -90,7 +89,8 @@ impl ServerAnswer {
     fn status(cx: &Cx, status: &Status) -> Self {
         let mut frame = Vec::new();
         let (call, scope) = (cx.call, &*cx.connection);
-        let mut reply = Reply { out: &mut frame, call, frame_bytes_max: u32::MAX, scope };
+        let mut reply =
+            Reply { out: &mut frame, bodies: None, call, limits: PeerLimits::NONE, scope };
         reply.status(status);
         Self { frame, outcome: Outcome::Failed }
     }
@@ -114,7 +114,8 @@ impl HandlerFuture {
     /// Decodes the request, and has the call begin unless it is too late for that.
     fn begin(request: ServerRequest) -> Result<Running, ServerAnswer> {
         let ServerRequest { cx, payload, codec, limits, handler, progress } = request;
-        let incoming = Incoming { payload: &payload, codec: &codec, limits: &limits };
+        let incoming =
+            Incoming { payload: &payload, bytes: Some(&payload), codec: &codec, limits: &limits };
         let call = handler.start(cx.clone(), incoming).map_err(|status| {
             cx.connection.note_refusal(status.code());
             ServerAnswer::status(&cx, &status)
@@ -148,7 +149,8 @@ impl Future for HandlerFuture {
         let Running { call, cx: served, progress } = running;
         let mut frame = Vec::new();
         let (id, scope) = (served.call, &*served.connection);
-        let mut reply = Reply { out: &mut frame, call: id, frame_bytes_max: u32::MAX, scope };
+        let mut reply =
+            Reply { out: &mut frame, bodies: None, call: id, limits: PeerLimits::NONE, scope };
         // A layer may poll it from a task of its own, which inherits nothing.
         let scope = Scope { deadline: served.deadline, is_retry: served.attempt > 0 };
         let polled = with_scope(scope, || {
@@ -269,7 +271,7 @@ where
         let hold = Hold(Arc::clone(&progress));
         let request = ServerRequest {
             cx,
-            payload: request_of(incoming.payload)?,
+            payload: incoming.to_bytes()?,
             codec: incoming.codec.clone(),
             limits: *incoming.limits,
             handler: Arc::clone(&self.inner),
@@ -328,7 +330,7 @@ impl ServerAnswer {
     /// Appends the answer, unless it is too large for the client (CA-14).
     fn send(mut self, reply: &mut Reply<'_>) -> Result<Outcome, Status> {
         let bytes = self.frame.len() - HEAD_BYTES;
-        let max = reply.frame_bytes_max;
+        let max = reply.limits.frame_bytes_max;
         if bytes > usize::try_from(max).unwrap_or(usize::MAX) {
             let message = format!("the answer's body of {bytes} bytes is over the limit of {max}");
             let status = Status::new(Code::TOO_LARGE, message);

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "bincode")]
 mod bincode_format;
+mod body;
 mod calls;
 mod codec;
 mod compat;
@@ -72,6 +73,7 @@ pub use status::{CallError, Fault, Status};
 pub use stub::Stub;
 pub use trace::TraceContext;
 
+pub(crate) use body::{Body, Parts, PeerLimits, WHOLE_BYTES_MAX, finish_message};
 pub(crate) use calls::CallEnd;
 pub(crate) use codec::CodecIds;
 pub(crate) use counters::{MethodCounters, Tally};
@@ -89,4 +91,4 @@ pub(crate) use metadata::MetadataBlock;
 #[cfg(feature = "builtin")]
 pub(crate) use routes::RoutedMethod;
 pub(crate) use routes::{Entry, Lookup, Routes};
-pub(crate) use stub::StubVersion;
+pub(crate) use stub::{Answer, StubVersion};

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::service::limits::{Budget, DecodeLimits};
-use crate::service::{Codec, DecodeError, EncodeError, Schema, SchemaWriter};
+use crate::service::{Codec, DecodeError, EncodeError, Schema, SchemaWriter, WHOLE_BYTES_MAX};
 use crate::util::try_grow;
 
 /// A value that travels as a payload.
@@ -42,6 +42,28 @@ pub trait Payload: Sized + Send + 'static {
         bytes: &[u8],
         limits: &DecodeLimits,
     ) -> Result<Self, DecodeError>;
+
+    /// As [`Payload::encode_payload`], but what ends the encoded value and is bytes already may be
+    /// given back instead of appended: long ones are sent from where they are. Default: nothing
+    /// is.
+    ///
+    /// # Errors
+    /// As [`Payload::encode_payload`].
+    fn encode_parts(&self, codec: &Codec, out: &mut Vec<u8>) -> Result<Bytes, EncodeError> {
+        self.encode_payload(codec, out).map(|()| Bytes::new())
+    }
+
+    /// As [`Payload::decode_payload`], of bytes that the value may keep. Default: it keeps none.
+    ///
+    /// # Errors
+    /// As [`Payload::decode_payload`].
+    fn decode_bytes(
+        codec: &Codec,
+        bytes: &Bytes,
+        limits: &DecodeLimits,
+    ) -> Result<Self, DecodeError> {
+        Self::decode_payload(codec, bytes, limits)
+    }
 }
 
 #[diagnostic::do_not_recommend]
@@ -130,6 +152,17 @@ impl Payload for Raw {
         room.map_err(|_| DecodeError::NoMemory { bytes: bytes.len() })?;
         copy.extend_from_slice(bytes);
         Ok(Self(copy.into()))
+    }
+
+    fn encode_parts(&self, codec: &Codec, out: &mut Vec<u8>) -> Result<Bytes, EncodeError> {
+        if self.0.len() > WHOLE_BYTES_MAX {
+            return Ok(self.0.clone());
+        }
+        self.encode_payload(codec, out).map(|()| Bytes::new())
+    }
+
+    fn decode_bytes(_: &Codec, bytes: &Bytes, _: &DecodeLimits) -> Result<Self, DecodeError> {
+        Ok(Self(bytes.clone()))
     }
 }
 

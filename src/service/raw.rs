@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::service::handler::{Handler, Incoming, Outcome, Reply, Respond};
 use crate::service::{Cx, Metadata, Status};
 use crate::util::{OutOfMemory, try_grow};
-use crate::wire::{Code, MethodId};
+use crate::wire::MethodId;
 
 /// A request whose payload is bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -80,13 +80,13 @@ impl RawRequest {
     ///
     /// # Errors
     /// A refusal: there is no memory for it.
-    pub(crate) fn of_call(cx: &Cx, payload: &[u8]) -> Result<Self, Status> {
+    pub(crate) fn of_call(cx: &Cx, incoming: Incoming<'_>) -> Result<Self, Status> {
         Ok(Self {
             method: cx.method,
             version: cx.version,
             codec: cx.codec,
             fingerprint: cx.fingerprint,
-            payload: request_of(payload)?,
+            payload: incoming.to_bytes()?,
             metadata: cx.metadata.clone(),
             idempotent: false,
             timeout: Some(cx.remaining()),
@@ -122,13 +122,6 @@ pub(crate) fn copied(payload: &[u8]) -> Result<Bytes, OutOfMemory> {
     Ok(copy.into())
 }
 
-/// The payload of a request that goes on without the buffer it was read into; a refusal if there
-/// is no memory for it (CA-11).
-pub(crate) fn request_of(payload: &[u8]) -> Result<Bytes, Status> {
-    copied(payload)
-        .map_err(|error| Status::refused(Code::OVERLOADED, format!("the request: {error}")))
-}
-
 /// A fallback made of a function.
 pub(crate) struct RawHandler<F>(Arc<F>);
 
@@ -144,7 +137,7 @@ where
     Fut: Future<Output = Result<RawResponse, Status>> + Send + 'static,
 {
     fn start(&self, cx: Cx, incoming: Incoming<'_>) -> Result<Pin<Box<dyn Respond>>, Status> {
-        let request = RawRequest::of_call(&cx, incoming.payload)?;
+        let request = RawRequest::of_call(&cx, incoming)?;
         let (codec, handler) = (cx.codec, Arc::clone(&self.0));
         // The function is called with the first poll, as that of a typed handler.
         let future = async move { handler(cx, request).await };

@@ -7,10 +7,12 @@ use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::service::calls::{CallCounters, counters_of};
 use crate::service::raw::copied;
-use crate::service::{CallError, Codec, DecodeLimits, Fingerprint, Metadata, Payload};
-use crate::service::{RawRequest, RawResponse, Status};
+use crate::service::{CallError, Codec, DecodeError, DecodeLimits, Fingerprint, Metadata};
+use crate::service::{Payload, RawRequest, RawResponse, Status, WHOLE_BYTES_MAX};
 use crate::util::try_grow;
 use crate::wire::{Code, MethodId, Response};
 
@@ -38,27 +40,30 @@ pub(crate) struct StubVersion<Q, R, E> {
     counters: OnceLock<Arc<CallCounters>>,
 }
 
-/// Appends the request in one version's types.
-pub(crate) struct Encode<Q>(pub(crate) fn(&Q, &Codec, &mut Vec<u8>) -> Result<(), Status>);
+/// Appends the request in one version's types; what it gives back comes behind that.
+pub(crate) struct Encode<Q>(pub(crate) fn(&Q, &Codec, &mut Vec<u8>) -> Result<Bytes, Status>);
 
 /// Reads the answer in one version's types.
 pub(crate) struct Decode<R, E>(
-    pub(crate) fn(&Response<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
+    pub(crate) fn(&Answer<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
 );
 
-/// The payload of a RESPONSE.
-#[derive(Clone, Copy, Debug)]
-enum Answer<'a> {
-    Ok(&'a [u8]),
-    App(&'a [u8]),
+/// A RESPONSE, and its payload as bytes of its own if it has come so: a value may keep them.
+pub(crate) struct Answer<'a> {
+    pub(crate) response: Response<'a>,
+    pub(crate) bytes: Option<Bytes>,
 }
 
-impl<'a> Answer<'a> {
-    /// Of a RESPONSE that has a payload: it is OK or APP.
-    fn of(response: &Response<'a>) -> Self {
-        match response.status {
-            Code::APP => Self::App(response.payload),
-            _ => Self::Ok(response.payload),
+impl Answer<'_> {
+    /// Of one that has a payload, it is OK or APP.
+    fn is_app(&self) -> bool {
+        self.response.status == Code::APP
+    }
+
+    fn decode<T: Payload>(&self, codec: &Codec, limits: &DecodeLimits) -> Result<T, DecodeError> {
+        match &self.bytes {
+            Some(bytes) => T::decode_bytes(codec, bytes, limits),
+            None => T::decode_payload(codec, self.response.payload, limits),
         }
     }
 }
@@ -67,9 +72,8 @@ impl<Q: Payload, R: Payload, E: Payload> Stub<Q, R, E> {
     /// A method in one version.
     #[must_use]
     pub fn new(name: &str, version: u16, fingerprint: Fingerprint) -> Self {
-        Self::single(name, version, fingerprint, |found, codec, limits| match Answer::of(found) {
-            Answer::Ok(bytes) => response(bytes, codec, limits),
-            Answer::App(bytes) => app(bytes, codec, limits),
+        Self::single(name, version, fingerprint, |found, codec, limits| {
+            if found.is_app() { app(found, codec, limits) } else { response(found, codec, limits) }
         })
     }
 }
@@ -78,9 +82,8 @@ impl<Q: Payload, R: Payload> Stub<Q, R, Infallible> {
     /// A method in one version, without an error of its own.
     #[must_use]
     pub fn infallible(name: &str, version: u16, fingerprint: Fingerprint) -> Self {
-        Self::single(name, version, fingerprint, |found, codec, limits| match Answer::of(found) {
-            Answer::Ok(bytes) => response(bytes, codec, limits),
-            Answer::App(_) => Err(unexpected_app()),
+        Self::single(name, version, fingerprint, |found, codec, limits| {
+            if found.is_app() { Err(unexpected_app()) } else { response(found, codec, limits) }
         })
     }
 
@@ -94,9 +97,10 @@ impl<Q: Payload, R: Payload> Stub<Q, R, Infallible> {
         R: TryFrom<OldR, Error: std::fmt::Display>,
     {
         self.push(version, fingerprint, encode_old::<Q, OldQ>, |found, codec, limits| {
-            let old = match Answer::of(found) {
-                Answer::Ok(bytes) => response::<OldR, Infallible>(bytes, codec, limits),
-                Answer::App(_) => Err(unexpected_app()),
+            let old = if found.is_app() {
+                Err(unexpected_app())
+            } else {
+                response::<OldR, Infallible>(found, codec, limits)
             };
             crate::service::convert_result(old)
         });
@@ -117,21 +121,26 @@ impl Stub<RawRequest, RawResponse, Infallible> {
         };
         let fingerprint = Fingerprint::from(u64::from(request.fingerprint)); // Folds to itself.
         let encode = |request: &RawRequest, _: &Codec, out: &mut Vec<u8>| {
+            if request.payload.len() > WHOLE_BYTES_MAX {
+                return Ok(request.payload.clone());
+            }
             try_grow(out, request.payload.len()).map_err(|error| {
                 Status::refused(Code::ENCODE, format!("the request does not encode: {error}"))
             })?;
             out.extend_from_slice(&request.payload);
-            Ok(())
+            Ok(Bytes::new())
         };
         stub.push(request.version, fingerprint, encode, |found, _, _| {
-            let payload = copied(found.payload).map_err(|error| {
+            let Answer { response, bytes } = found;
+            let payload = bytes.clone().map_or_else(|| copied(response.payload), Ok);
+            let payload = payload.map_err(|error| {
                 CallError::Rpc(Status::new(Code::BAD_RESPONSE, format!("the response: {error}")))
             })?;
             Ok(RawResponse {
-                codec: found.codec,
+                codec: response.codec,
                 payload,
-                metadata: Metadata::from_ext(found.ext),
-                is_app_error: found.status == Code::APP,
+                metadata: Metadata::from_ext(response.ext),
+                is_app_error: found.is_app(),
             })
         });
         stub
@@ -143,7 +152,7 @@ impl<Q, R, E> Stub<Q, R, E> {
         name: &str,
         version: u16,
         fingerprint: Fingerprint,
-        decode: fn(&Response<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
+        decode: fn(&Answer<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
     ) -> Self
     where
         Q: Payload,
@@ -172,9 +181,10 @@ impl<Q, R, E> Stub<Q, R, E> {
         E: TryFrom<OldE, Error: std::fmt::Display>,
     {
         self.push(version, fingerprint, encode_old::<Q, OldQ>, |found, codec, limits| {
-            let old = match Answer::of(found) {
-                Answer::Ok(bytes) => response::<OldR, OldE>(bytes, codec, limits),
-                Answer::App(bytes) => app(bytes, codec, limits),
+            let old = if found.is_app() {
+                app::<OldR, OldE>(found, codec, limits)
+            } else {
+                response(found, codec, limits)
             };
             crate::service::convert_result(old)
         });
@@ -222,8 +232,8 @@ impl<Q, R, E> Stub<Q, R, E> {
         &mut self,
         version: u16,
         fingerprint: Fingerprint,
-        encode: fn(&Q, &Codec, &mut Vec<u8>) -> Result<(), Status>,
-        decode: fn(&Response<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
+        encode: fn(&Q, &Codec, &mut Vec<u8>) -> Result<Bytes, Status>,
+        decode: fn(&Answer<'_>, &Codec, &DecodeLimits) -> Result<R, CallError<E>>,
     ) {
         let (encode, decode) = (Encode(encode), Decode(decode));
         let counters = OnceLock::new();
@@ -247,13 +257,17 @@ impl<Q, R, E> std::fmt::Debug for Stub<Q, R, E> {
 /// What all raw calls are counted as.
 const RAW: &str = "raw";
 
-fn encode_new<Q: Payload>(request: &Q, codec: &Codec, out: &mut Vec<u8>) -> Result<(), Status> {
-    request.encode_payload(codec, out).map_err(|error| {
+fn encode_new<Q: Payload>(request: &Q, codec: &Codec, out: &mut Vec<u8>) -> Result<Bytes, Status> {
+    request.encode_parts(codec, out).map_err(|error| {
         Status::refused(Code::ENCODE, format!("the request does not encode: {error}"))
     })
 }
 
-fn encode_old<Q: Clone, OldQ>(request: &Q, codec: &Codec, out: &mut Vec<u8>) -> Result<(), Status>
+fn encode_old<Q: Clone, OldQ>(
+    request: &Q,
+    codec: &Codec,
+    out: &mut Vec<u8>,
+) -> Result<Bytes, Status>
 where
     OldQ: Payload + TryFrom<Q, Error: std::fmt::Display>,
 {
@@ -262,21 +276,21 @@ where
 
 /// A payload that does not decode fails its call alone (CA-15).
 fn response<R: Payload, E>(
-    bytes: &[u8],
+    found: &Answer<'_>,
     codec: &Codec,
     limits: &DecodeLimits,
 ) -> Result<R, CallError<E>> {
-    R::decode_payload(codec, bytes, limits).map_err(|error| {
+    found.decode::<R>(codec, limits).map_err(|error| {
         CallError::Rpc(Status::new(Code::BAD_RESPONSE, format!("the response: {error}")))
     })
 }
 
 fn app<R, E: Payload>(
-    bytes: &[u8],
+    found: &Answer<'_>,
     codec: &Codec,
     limits: &DecodeLimits,
 ) -> Result<R, CallError<E>> {
-    match E::decode_payload(codec, bytes, limits) {
+    match found.decode::<E>(codec, limits) {
         Ok(error) => Err(CallError::App(error)),
         Err(error) => {
             let message = format!("the method's error: {error}");

@@ -54,6 +54,7 @@ reasons! {
     IDLE = 24, "The connection was not used.";
     AGE = 25, "The connection is old; a new one is welcome.";
     DRAIN_TIMEOUT = 26, "The server stops, and calls that took too long were cut.";
+    FLOW_CONTROL = 27, "Fragments without credit, or credit that makes no sense.";
 }
 
 impl std::fmt::Display for CloseReason {

@@ -6,7 +6,8 @@
 //!
 //! Invariant: a finished and sealed frame satisfies the decoder.
 
-use crate::wire::{BODY_CRC_BYTES, CallId, Close, Code, Disposition, Goaway, Kind, MethodId};
+use crate::wire::MethodId;
+use crate::wire::{BODY_CRC_BYTES, CallId, Close, Code, Disposition, Flags, Goaway, Kind};
 use crate::wire::{EXT_BYTES_MAX, HEAD_BYTES, MESSAGE_BYTES_MAX, push_tlv, response_keys};
 
 /// Where a frame that is being written starts in its buffer.
@@ -18,6 +19,11 @@ impl FrameStart {
     #[must_use]
     pub const fn index(self) -> usize {
         self.0
+    }
+
+    /// Says that the frame's message goes on in others: sets MORE.
+    pub fn set_more(self, out: &mut [u8]) {
+        out[self.0 + FLAGS_AT] |= Flags::MORE.0;
     }
 }
 
@@ -140,6 +146,24 @@ pub fn append_control(out: &mut Vec<u8>, kind: Kind, call: CallId, ext: &[u8], p
     seal_frame(&mut out[start.0..], call);
 }
 
+/// Appends the header of a DATA, sealed. Its payload and the CRC of that follow.
+pub fn append_data_head(out: &mut Vec<u8>, call: CallId, payload_bytes: u32, flags: Flags) {
+    let start = begin_frame(out, Kind::DATA);
+    let body_len = payload_bytes + u32::try_from(BODY_CRC_BYTES).unwrap_or_default();
+    let head = &mut out[start.0..];
+    head[0..4].copy_from_slice(&body_len.to_be_bytes());
+    head[FLAGS_AT] = flags.0;
+    seal_frame(head, call);
+}
+
+/// Appends a CREDIT.
+pub fn append_credit(out: &mut Vec<u8>, bytes: u32) {
+    let start = begin_frame(out, Kind::CREDIT);
+    out.extend_from_slice(&bytes.to_be_bytes());
+    finish_frame(out, start, 0, u32::MAX).expect("a credit is 24 bytes");
+    seal_frame(&mut out[start.0..], CallId::CONNECTION);
+}
+
 impl Goaway {
     /// Appends this GOAWAY.
     pub fn append(&self, out: &mut Vec<u8>) {
@@ -173,6 +197,8 @@ pub(crate) fn push_message(out: &mut Vec<u8>, message: &str) {
     }
 }
 
+/// Where a header has its flags.
+const FLAGS_AT: usize = 5;
 /// [`EXT_BYTES_MAX`], as wide as its field.
 const EXT_LEN_MAX: u16 = 8192;
 const _: () = assert!(EXT_LEN_MAX as usize == EXT_BYTES_MAX);

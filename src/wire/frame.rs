@@ -6,8 +6,10 @@
 
 use crate::wire::cursor::Cursor;
 use crate::wire::{CallId, Close, CloseReason, Code, DecodeError, Disposition, Flags, Head};
+use crate::wire::{
+    FRAGMENT_BYTES_MAX, MESSAGE_BYTES_MAX, METADATA_ENTRIES_MAX, MethodRow, is_codec_list,
+};
 use crate::wire::{Goaway, Hello, HelloAck, Kind, MethodId, RawFrame, TableError, TablePayload};
-use crate::wire::{MESSAGE_BYTES_MAX, METADATA_ENTRIES_MAX, MethodRow, is_codec_list};
 use crate::wire::{Tlv, TlvError, TlvRule, check_tlvs, request_keys, response_keys};
 
 /// A REQUEST.
@@ -15,7 +17,7 @@ use crate::wire::{Tlv, TlvError, TlvRule, check_tlvs, request_keys, response_key
 pub struct Request<'a> {
     /// The call it opens.
     pub call: CallId,
-    /// High bits are not known in version 1 and refuse the call.
+    /// MORE, or none; those that are not known refuse the call.
     pub flags: Flags,
     /// Which method.
     pub method: MethodId,
@@ -52,6 +54,17 @@ pub struct Response<'a> {
     pub payload: &'a [u8],
 }
 
+/// A DATA: a piece of a message (FL-2, FL-3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Data<'a> {
+    /// The call that the message belongs to.
+    pub call: CallId,
+    /// Whether the message goes on after it.
+    pub has_more: bool,
+    /// The piece, at most [`FRAGMENT_BYTES_MAX`].
+    pub payload: &'a [u8],
+}
+
 /// Any frame of version 1, or one that may be skipped.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "each variant is the frame kind of that name")]
@@ -63,6 +76,9 @@ pub enum Frame<'a> {
     Request(Request<'a>),
     Response(Response<'a>),
     Cancel(CallId),
+    Data(Data<'a>),
+    /// So many bytes of DATA more may be sent.
+    Credit(u32),
     Ping([u8; 8]),
     Pong([u8; 8]),
     Goaway(Goaway),
@@ -84,6 +100,8 @@ impl<'a> Frame<'a> {
             Kind::REQUEST => Self::Request(request(raw.head, parts)?),
             Kind::RESPONSE => Self::Response(response(raw.head, parts)?),
             Kind::CANCEL => parts.empty().map(|()| Self::Cancel(call))?,
+            Kind::DATA => Self::Data(data(raw.head, parts)?),
+            Kind::CREDIT => Self::Credit(credit(parts)?),
             Kind::HELLO => {
                 let hello = Hello::parse(parts.ext)?;
                 parts.no_payload()?;
@@ -190,6 +208,19 @@ fn response<'a>(head: Head, mut parts: Parts<'a>) -> Result<Response<'a>, Decode
     }
     let (ext, payload) = (parts.ext, parts.payload);
     Ok(Response { call: head.call, status, disposition, codec, ext, payload })
+}
+
+fn data(head: Head, parts: Parts<'_>) -> Result<Data<'_>, DecodeError> {
+    parts.no_ext()?;
+    if parts.payload.len() > FRAGMENT_BYTES_MAX {
+        return Err(malformed("a fragment over 65536 bytes")); // FL-4
+    }
+    Ok(Data { call: head.call, has_more: head.flags.has_more(), payload: parts.payload })
+}
+
+fn credit(mut parts: Parts<'_>) -> Result<u32, DecodeError> {
+    parts.empty()?; // FR-11
+    parts.fixed.u32().ok_or(malformed("body too short"))
 }
 
 /// The keys of a RESPONSE (ST-4); each may come with any status.

@@ -37,13 +37,15 @@ impl Kind {
     pub const REQUEST: Self = Self(0x10);
     pub const RESPONSE: Self = Self(0x11);
     pub const CANCEL: Self = Self(0x12);
+    pub const DATA: Self = Self(0x13);
+    pub const CREDIT: Self = Self(0x14);
     pub const PING: Self = Self(0x20);
     pub const PONG: Self = Self(0x21);
     pub const GOAWAY: Self = Self(0x22);
     pub const CLOSE: Self = Self(0x23);
 
     /// Every kind that version 1 speaks.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::HELLO,
         Self::HELLO_ACK,
         Self::TABLE,
@@ -51,6 +53,8 @@ impl Kind {
         Self::REQUEST,
         Self::RESPONSE,
         Self::CANCEL,
+        Self::DATA,
+        Self::CREDIT,
         Self::PING,
         Self::PONG,
         Self::GOAWAY,
@@ -74,8 +78,16 @@ impl Kind {
     #[must_use]
     pub fn takes_call(self, call: CallId) -> bool {
         match self {
-            Self::REQUEST | Self::RESPONSE | Self::CANCEL => call.is_client(),
+            Self::REQUEST | Self::RESPONSE | Self::CANCEL | Self::DATA => call.is_client(),
             _ => call == CallId::CONNECTION || !self.is_known(),
+        }
+    }
+
+    /// The flags that are known on frames of this kind (FR-8).
+    const fn flags(self) -> u8 {
+        match self {
+            Self::REQUEST | Self::DATA => Flags::MORE.0,
+            _ => 0,
         }
     }
 
@@ -84,6 +96,7 @@ impl Kind {
         match self {
             Self::REQUEST => REQUEST_FIXED_BYTES,
             Self::RESPONSE => RESPONSE_FIXED_BYTES,
+            Self::CREDIT => 4,
             Self::GOAWAY => 10,
             Self::CLOSE => 6,
             _ => 0,
@@ -91,15 +104,26 @@ impl Kind {
     }
 }
 
-/// The flag byte. Version 1 sends 0 and knows no flag.
+/// The flag byte. Version 1 knows one flag, and sends all others as 0.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Flags(pub u8);
 
 impl Flags {
-    /// The flags that must be understood and are not (FR-8).
+    /// No flag.
+    pub const NONE: Self = Self(0);
+    /// The message goes on in the next frame of its call (FL-2, FL-3).
+    pub const MORE: Self = Self(0x80);
+
+    /// The flags that must be understood on a frame of this kind, and are not (FR-8).
     #[must_use]
-    pub const fn unknown_critical(self) -> u8 {
-        self.0 & 0xf0
+    pub const fn unknown_critical(self, kind: Kind) -> u8 {
+        self.0 & 0xf0 & !kind.flags()
+    }
+
+    /// Whether the message goes on in another frame.
+    #[must_use]
+    pub const fn has_more(self) -> bool {
+        self.0 & Self::MORE.0 != 0
     }
 }
 
@@ -165,7 +189,7 @@ impl Head {
             return Err(DecodeError::UnknownKind(kind.0)); // FR-7
         }
         // On a REQUEST it refuses the call, after the body was read (CA-3).
-        if flags.unknown_critical() != 0 && kind != Kind::REQUEST {
+        if flags.unknown_critical(kind) != 0 && kind != Kind::REQUEST {
             return Err(DecodeError::UnknownFlag { kind: kind.0, flags: flags.0 }); // FR-8
         }
         let ext_bytes = usize::from(self.ext_len);

@@ -4,7 +4,7 @@
 //! (HS-5, HS-6); what is optional is empty.
 
 use crate::wire::{CODECS_MAX, DecodeError, FRAME_BYTES_FLOOR, Tlv, TlvError, TlvRule, Tlvs};
-use crate::wire::{check_tlvs, is_codec_list, push_tlv};
+use crate::wire::{WINDOW_BYTES_FLOOR, check_tlvs, is_codec_list, push_tlv};
 
 /// What a client says first.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Hello {
     pub build: String,
     /// Hashes of method tables the client remembers, newest first, at most 8.
     pub tables: Vec<u64>,
+    /// Bytes of fragments the client is ready to take (FL-10); `None`: it takes none.
+    pub window_connection: Option<u32>,
 }
 
 /// What a server answers.
@@ -36,6 +38,8 @@ pub struct HelloAck {
     pub transcript: u64,
     /// Whether methods that the table does not list may be answered all the same (CA-17).
     pub has_fallback: bool,
+    /// Bytes of fragments the server is ready to take (FL-10); `None`: it takes none.
+    pub window_connection: Option<u32>,
 }
 
 impl Hello {
@@ -57,6 +61,7 @@ impl Hello {
             codecs: codecs(tlvs)?,
             build: build(tlvs),
             tables: hashes(tlvs),
+            window_connection: window(tlvs),
         })
     }
 
@@ -71,6 +76,7 @@ impl Hello {
             let bytes: Vec<u8> = self.tables.iter().flat_map(|hash| hash.to_be_bytes()).collect();
             push_tlv(&mut ext, key::TABLES, &bytes);
         }
+        push_window(&mut ext, self.window_connection);
         ext
     }
 }
@@ -90,6 +96,7 @@ impl HelloAck {
             table: u64::from_be_bytes(required(tlvs, key::TABLES)?),
             transcript: u64::from_be_bytes(required(tlvs, key::TRANSCRIPT)?),
             has_fallback: tlvs.find(key::FALLBACK).is_some(),
+            window_connection: window(tlvs),
         })
     }
 
@@ -106,6 +113,7 @@ impl HelloAck {
         if self.has_fallback {
             push_tlv(&mut ext, key::FALLBACK, &[]);
         }
+        push_window(&mut ext, self.window_connection);
         ext
     }
 }
@@ -119,6 +127,7 @@ mod key {
     pub(super) const TABLES: u16 = 5;
     pub(super) const TRANSCRIPT: u16 = 6;
     pub(super) const FALLBACK: u16 = 7;
+    pub(super) const WINDOW_CONNECTION: u16 = 9;
 }
 
 fn checked(
@@ -167,6 +176,9 @@ fn judge(tlv: Tlv<'_>) -> Result<TlvRule, &'static str> {
             (is_sound, "tables are not 0 to 8 times 8 bytes")
         }
         key::FALLBACK => (value.is_empty(), "fallback has a value"),
+        key::WINDOW_CONNECTION => {
+            (number.is_ok_and(|max| max >= WINDOW_BYTES_FLOOR), "window_connection is below 65536")
+        }
         key::TRANSCRIPT => (value.len() == HASH_BYTES, "the transcript is not 8 bytes"),
         _ => return Ok(TlvRule::Unknown),
     };
@@ -191,6 +203,16 @@ fn build(tlvs: Tlvs<'_>) -> String {
 fn hashes(tlvs: Tlvs<'_>) -> Vec<u64> {
     let (hashes, _) = tlvs.find(key::TABLES).unwrap_or_default().as_chunks::<HASH_BYTES>();
     hashes.iter().map(|hash| u64::from_be_bytes(*hash)).collect()
+}
+
+fn window(tlvs: Tlvs<'_>) -> Option<u32> {
+    tlvs.find(key::WINDOW_CONNECTION)?.try_into().ok().map(u32::from_be_bytes)
+}
+
+fn push_window(ext: &mut Vec<u8>, window: Option<u32>) {
+    if let Some(bytes) = window {
+        push_tlv(ext, key::WINDOW_CONNECTION, &bytes.to_be_bytes());
+    }
 }
 
 /// The build text is for people: one that is too long is cut, not refused.

@@ -35,9 +35,9 @@ pub(crate) use encode::push_message;
 pub use encode::{
     FrameStart, RequestFields, begin_frame, begin_request, begin_response, finish_frame,
 };
-pub use encode::{FrameTooLarge, append_control, seal_frame};
+pub use encode::{FrameTooLarge, append_control, append_credit, append_data_head, seal_frame};
 pub use error::DecodeError;
-pub use frame::{Frame, Request, Response};
+pub use frame::{Data, Frame, Request, Response};
 pub use head::{CallId, Flags, Head, Kind};
 pub use hello::{Hello, HelloAck};
 pub use preface::{Preface, PrefaceError, VersionRange};
@@ -66,6 +66,12 @@ pub const FRAME_BYTES_DEFAULT: u32 = 4 * 1024 * 1024;
 pub const REQUEST_FIXED_BYTES: usize = 16;
 /// Fixed fields of a RESPONSE.
 pub const RESPONSE_FIXED_BYTES: usize = 4;
+/// Bytes of one fragment, at most (FL-4).
+pub const FRAGMENT_BYTES_MAX: usize = 65_536;
+/// A window for fragments is at least this (HS-5).
+pub const WINDOW_BYTES_FLOOR: u32 = 65_536;
+/// The window for fragments by default, and at least half of it is granted at a time (FL-11).
+pub const WINDOW_BYTES_DEFAULT: u32 = 4 * 1024 * 1024;
 /// Codecs in one list, at most (HS-5, ST-4).
 pub(crate) const CODECS_MAX: usize = 32;
 /// Metadata entries of one request or response, at most (CA-10).

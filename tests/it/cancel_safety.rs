@@ -135,6 +135,7 @@ impl World {
             versions: VersionRange::OURS,
             frame_bytes_max: FRAME_BYTES_DEFAULT,
             calls_max: 64,
+            window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
             codecs: vec![1],
             build: String::new(),
         };

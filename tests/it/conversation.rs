@@ -201,6 +201,7 @@ pub(crate) async fn play_server(script: &Script) -> ServerRun {
         versions: VersionRange::OURS,
         frame_bytes_max: FRAME_BYTES_DEFAULT,
         calls_max: 64,
+        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
         codecs: vec![1],
         build: "scripted".to_owned(),
     });

@@ -238,6 +238,7 @@ async fn greeted(has_fallback: bool) -> (Channel, Raw) {
         table: listed.hash,
         transcript,
         has_fallback,
+        window_connection: None,
     };
     let mut out =
         switchback::wire::Preface(switchback::wire::VersionRange::OURS).to_bytes().to_vec();

@@ -49,6 +49,7 @@ impl Connect for Road {
                 versions: VersionRange::OURS,
                 frame_bytes_max: 65_536,
                 calls_max: 8,
+                window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
                 codecs: vec![1],
                 build: String::new(),
             };

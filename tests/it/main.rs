@@ -30,6 +30,7 @@ mod interceptors;
 #[cfg(all(feature = "json", feature = "macros"))]
 mod interop;
 mod ledgered;
+mod large;
 mod limits;
 mod listener;
 mod live;

@@ -96,6 +96,7 @@ impl Next {
             table: table.hash,
             transcript,
             has_fallback: false,
+            window_connection: None,
         };
         self.raw.write(&NEXT.to_bytes()).await;
         let mut frames = vec![frame(Kind::HELLO_ACK, 0, &[], &ack.to_ext(), &[])];

@@ -65,7 +65,16 @@ impl<'a> Ask<'a> {
         }
     }
 
+    /// With MORE: its payload goes on in DATA.
+    pub(crate) fn more(self) -> Vec<u8> {
+        self.frame(true)
+    }
+
     pub(crate) fn to_bytes(self) -> Vec<u8> {
+        self.frame(false)
+    }
+
+    fn frame(self, has_more: bool) -> Vec<u8> {
         let mut out = Vec::new();
         let fields = RequestFields {
             method: MethodId::of(self.name),
@@ -78,6 +87,9 @@ impl<'a> Ask<'a> {
         let start = begin_request(&mut out, &fields);
         out.extend_from_slice(self.payload);
         finish_frame(&mut out, start, 0, u32::MAX).unwrap();
+        if has_more {
+            start.set_more(&mut out);
+        }
         seal_frame(&mut out, CallId(self.call));
         out
     }
@@ -363,6 +375,25 @@ impl Raw {
         }
     }
 
+    /// [`Raw::greet_client`] of a server that takes pieces, in the smallest window.
+    pub(crate) async fn greet_client_with_window(&mut self, table: &TablePayload) {
+        let (_, transcript) = self.client_hello().await;
+        let ack = HelloAck {
+            frame_bytes_max: 4 << 20,
+            calls_max: 8,
+            codecs: vec![1],
+            build: String::new(),
+            table: table.hash,
+            transcript,
+            has_fallback: false,
+            window_connection: Some(65_536),
+        };
+        let mut out = Preface(VersionRange::OURS).to_bytes().to_vec();
+        append_control(&mut out, Kind::HELLO_ACK, CallId::CONNECTION, &ack.to_ext(), &[]);
+        self.write(&out).await;
+        self.table(Kind::TABLE, table).await;
+    }
+
     /// A TABLE or TABLE_UPDATE.
     pub(crate) async fn table(&mut self, kind: Kind, table: &TablePayload) {
         let mut out = Vec::new();
@@ -390,7 +421,13 @@ impl Raw {
 /// What a client without peculiarities says.
 pub(crate) fn hello() -> Hello {
     let (frame_bytes_max, codecs) = (4 * 1024 * 1024, vec![1]);
-    Hello { frame_bytes_max, codecs, build: String::new(), tables: Vec::new() }
+    Hello {
+        frame_bytes_max,
+        codecs,
+        build: String::new(),
+        tables: Vec::new(),
+        window_connection: None,
+    }
 }
 
 /// A client's first bytes.
@@ -415,6 +452,7 @@ pub(crate) fn ack(
         table: table.hash,
         transcript,
         has_fallback: false,
+        window_connection: None,
     };
     let mut out = Preface(VersionRange::OURS).to_bytes().to_vec();
     append_control(&mut out, Kind::HELLO_ACK, CallId::CONNECTION, &ack.to_ext(), &[]);

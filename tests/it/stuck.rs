@@ -23,6 +23,7 @@ fn settings() -> ServerSettings {
         versions: VersionRange::OURS,
         frame_bytes_max: FRAME_BYTES_DEFAULT,
         calls_max: 1024,
+        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
         codecs: vec![1],
         build: String::new(),
     })
@@ -95,8 +96,13 @@ async fn a_cut_closes_the_stream_under_a_stuck_write() {
     let (handle, served) = serve_stream(stream, settings(), dispatch, Runtime::tokio());
     let served = tokio::spawn(served);
     let mut hello = Preface(VersionRange::OURS).to_bytes().to_vec();
-    let says =
-        Hello { frame_bytes_max: 65_536, codecs: vec![1], build: String::new(), tables: vec![] };
+    let says = Hello {
+        frame_bytes_max: 65_536,
+        codecs: vec![1],
+        build: String::new(),
+        tables: vec![],
+        window_connection: None,
+    };
     append_control(&mut hello, Kind::HELLO, CallId::CONNECTION, &says.to_ext(), &[]);
     peer.write_all(&hello).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;

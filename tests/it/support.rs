@@ -103,6 +103,7 @@ pub(crate) fn driven(
         versions: VersionRange::OURS,
         frame_bytes_max: config.frame_bytes_max,
         calls_max: config.calls_max,
+        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
         codecs: vec![1],
         build: String::new(),
     };

@@ -272,6 +272,7 @@ fn settings(calls_max: u32) -> ServerSettings {
         versions: VersionRange::OURS,
         frame_bytes_max: FRAME_BYTES_DEFAULT,
         calls_max,
+        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
         codecs: vec![1],
         build: String::from("ledgered"),
     })

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use switchback::wire::{CallId, Close, CloseReason, Code, Disposition, Frame, Hello, HelloAck};
+use switchback::wire::{Data, Flags, append_credit, append_data_head};
 use switchback::wire::{
     Goaway, Kind, MethodId, RawFrame, Request, RequestFields, Response, TablePayload,
 };
@@ -30,6 +31,14 @@ pub(crate) fn describe(raw: &RawFrame<'_>, frame: &Frame<'_>) -> Value {
         Frame::Goaway(Goaway { last_call, reason, grace_ms }) => json!({
             "kind": "GOAWAY", "last_call": last_call.0, "reason": reason.0, "grace_ms": grace_ms,
         }),
+        Frame::Data(Data { has_more, payload, .. }) => {
+            let mut fields = json!({"kind": "DATA", "payload_hex": hex(payload)});
+            if *has_more {
+                fields["more"] = true.into();
+            }
+            fields
+        }
+        Frame::Credit(bytes) => json!({"kind": "CREDIT", "bytes": bytes}),
         Frame::Skipped(kind) => {
             json!({"kind": "SKIPPED", "code": kind.0, "body_hex": hex(raw.body)})
         }
@@ -39,13 +48,16 @@ pub(crate) fn describe(raw: &RawFrame<'_>, frame: &Frame<'_>) -> Value {
 }
 
 fn describe_hello(hello: &Hello) -> Value {
-    let Hello { frame_bytes_max, codecs, build, tables } = hello;
+    let Hello { frame_bytes_max, codecs, build, tables, window_connection } = hello;
     let mut fields = json!({"kind": "HELLO", "frame_bytes_max": frame_bytes_max, "codecs": codecs});
     if !build.is_empty() {
         fields["build"] = build.as_str().into();
     }
     if !tables.is_empty() {
         fields["tables"] = tables.iter().map(|hash| format!("{hash:016x}")).collect();
+    }
+    if let Some(bytes) = window_connection {
+        fields["window_connection"] = (*bytes).into();
     }
     fields
 }
@@ -138,6 +150,14 @@ pub(crate) fn encode(fields: &Value) -> Vec<u8> {
         "REQUEST" => encode_request(fields, call, &payload, &mut out),
         "RESPONSE" => encode_response(fields, call, &payload, &mut out),
         "CANCEL" => append_control(&mut out, Kind::CANCEL, call, &[], &[]),
+        "DATA" => {
+            let more = fields.get("more").is_some_and(|more| more == true);
+            let flags = if more { Flags::MORE } else { Flags::NONE };
+            append_data_head(&mut out, call, payload.len().try_into().expect("a piece"), flags);
+            out.extend_from_slice(&payload);
+            out.extend_from_slice(&crc32fast::hash(&payload).to_be_bytes());
+        }
+        "CREDIT" => append_credit(&mut out, number(&fields["bytes"])),
         "PING" => append_control(&mut out, Kind::PING, call, &[], &opaque()),
         "PONG" => append_control(&mut out, Kind::PONG, call, &[], &opaque()),
         "GOAWAY" => {
@@ -166,6 +186,7 @@ fn hello(fields: &Value) -> Hello {
         codecs: numbers(&fields["codecs"]),
         build: fields.get("build").and_then(Value::as_str).unwrap_or_default().to_owned(),
         tables: tables(fields),
+        window_connection: fields.get("window_connection").map(number),
     }
 }
 
@@ -178,6 +199,7 @@ fn ack(fields: &Value) -> HelloAck {
         table: tables(fields)[0],
         transcript: hash(&fields["transcript"]),
         has_fallback: fields.get("fallback").is_some(),
+        window_connection: fields.get("window_connection").map(number),
     }
 }
 

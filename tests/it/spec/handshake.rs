@@ -183,10 +183,21 @@ proptest! {
         build in "\\PC{0,16}",
         tables in proptest::collection::vec(any::<u64>(), 0..=8),
         (table, transcript, has_fallback) in any::<(u64, u64, bool)>(),
+        window_connection in proptest::option::of(65_536_u32..),
     ) {
-        let hello = Hello { frame_bytes_max, codecs: codecs.clone(), build: build.clone(), tables };
+        let (codecs_too, build_too) = (codecs.clone(), build.clone());
+        let hello = Hello {
+            frame_bytes_max, codecs: codecs_too, build: build_too, tables, window_connection,
+        };
         let ack = HelloAck {
-            frame_bytes_max, calls_max, codecs, build, table, transcript, has_fallback,
+            frame_bytes_max,
+            calls_max,
+            codecs,
+            build,
+            table,
+            transcript,
+            has_fallback,
+            window_connection,
         };
         let mut out = Vec::new();
         append_control(&mut out, Kind::HELLO, CallId::CONNECTION, &hello.to_ext(), &[]);

@@ -62,6 +62,10 @@ impl Server {
                     ServerEvent::Request(request) => format!("request {}", request.call.0),
                     ServerEvent::Refuse(call, code, _) => format!("refuse {} {code}", call.0),
                     ServerEvent::Cancel(call) => format!("cancel {}", call.0),
+                    ServerEvent::Piece(data) => format!("piece {}", data.call.0),
+                    ServerEvent::Stray(call) => format!("stray {}", call.0),
+                    ServerEvent::LostPiece(call) => format!("lost piece {}", call.0),
+                    ServerEvent::Credit(bytes) => format!("credit {bytes}"),
                     ServerEvent::Ping(echo) => format!("ping {echo:?}"),
                     ServerEvent::Closed(close) => {
                         format!("closed {} {} {}", close.reason, close.last_call.0, close.detail)
@@ -124,6 +128,9 @@ impl Client {
                     ClientEvent::Table => "table".to_owned(),
                     ClientEvent::Answered(token) => format!("answered {token}"),
                     ClientEvent::Freed => "freed".to_owned(),
+                    ClientEvent::Piece(None) => "piece".to_owned(),
+                    ClientEvent::Piece(Some(bytes)) => format!("piece, to grant {bytes}"),
+                    ClientEvent::Credit(bytes) => format!("credit {bytes}"),
                     ClientEvent::Ping(echo) => format!("ping {echo:?}"),
                     ClientEvent::Closed(close) => {
                         format!("closed {} {} {}", close.reason, close.last_call.0, close.detail)
@@ -148,6 +155,7 @@ pub(crate) fn server_limits() -> ServerLimits {
         versions: VersionRange::OURS,
         frame_bytes_max: 4_194_304,
         calls_max: 1024,
+        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
         codecs: vec![1],
         build: "ledger 2.0.0".to_owned(),
     }
@@ -158,6 +166,7 @@ pub(crate) fn client_limits() -> ClientLimits {
         versions: VersionRange::OURS,
         frame_bytes_max: 4_194_304,
         calls_max: 1024,
+        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
         codecs: vec![1],
         build: "ledger-client 1.4.0".to_owned(),
         first_call: CallId(1),

@@ -188,6 +188,7 @@ fn serve(
         versions: VersionRange::OURS,
         frame_bytes_max: limits.frame_bytes_max,
         calls_max: limits.calls_max,
+        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
         codecs: vec![1],
         build: "under test".to_owned(),
     };
