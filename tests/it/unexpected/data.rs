@@ -26,6 +26,7 @@ pub(crate) struct Suite {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limits {
     pub(crate) frame_bytes_max: u32,
+    pub(crate) window_connection: u32,
     pub(crate) handshake_timeout_ms: u64,
     pub(crate) calls_max: u32,
     pub(crate) frame_timeout_ms: u64,
@@ -135,6 +136,8 @@ pub(crate) struct Expect {
     pub(crate) opaque: Option<String>,
     /// Of a GOAWAY.
     pub(crate) last_call: Option<u32>,
+    /// Of a CREDIT.
+    pub(crate) bytes: Option<u32>,
     /// So many of them.
     #[serde(default = "once")]
     pub(crate) times: usize,

@@ -85,6 +85,7 @@ async fn hold_client(suite: &Suite, held: &Held, wire: Wire) -> Result<(), Strin
     config.retry.attempts_max = 1; // A row is about one attempt.
     let limits = &suite.limits[0];
     config.frame_bytes_max = limits.frame_bytes_max;
+    config.window_connection = limits.window_connection;
     config.handshake_timeout = Duration::from_millis(limits.handshake_timeout_ms);
     config.keepalive = limits.keepalive();
     config.conduct = limits.conduct();
@@ -187,8 +188,8 @@ fn serve(
     let of_server = ServerLimits {
         versions: VersionRange::OURS,
         frame_bytes_max: limits.frame_bytes_max,
+        window_connection: limits.window_connection,
         calls_max: limits.calls_max,
-        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
         codecs: vec![1],
         build: "under test".to_owned(),
     };
