@@ -38,8 +38,6 @@ pub(crate) struct Outbound {
     piece_bytes_max: usize,
     /// Pieces that were ever handed over.
     pieces: u64,
-    /// The last frame, where it has to wait for the bodies.
-    last: Vec<u8>,
     /// The newest PING that was not answered yet (LD-1).
     pong: Option<[u8; 8]>,
     /// Here unless somebody writes.
@@ -74,7 +72,7 @@ pub(crate) struct Eagerness {
 pub(crate) struct Released {
     /// The flusher, when bytes are left for it.
     pub(crate) wake: Option<Waker>,
-    /// Whether the output fell below its soft limit: those who wait may go on.
+    /// Those who wait for room, or for the last long payload, may go on; who does not read must.
     pub(crate) has_room: bool,
     /// The writer of a stream that has failed, to be dropped without the lock.
     pub(crate) failed: Option<Writer>,
@@ -91,7 +89,6 @@ impl Outbound {
             credit: Credit::default(),
             piece_bytes_max: FRAGMENT_BYTES_MAX,
             pieces: 0,
-            last: Vec::new(),
             pong: None,
             writer,
             handed: 0,
@@ -165,6 +162,11 @@ impl Outbound {
         }
     }
 
+    /// How many payloads were not handed over to their last byte.
+    pub(crate) fn bodies(&self) -> usize {
+        self.bodies.len()
+    }
+
     fn drop_bodies(&mut self) {
         self.bodies = VecDeque::new();
         self.body_bytes = 0;
@@ -194,6 +196,12 @@ impl Outbound {
     /// Whether bytes wait beyond the soft limit: callers should wait too.
     pub(crate) fn is_full(&self) -> bool {
         self.queued_bytes() > SOFT_BYTES_MAX
+    }
+
+    /// Whether nothing should be read until there is room: bytes wait beyond the soft limit, and for
+    /// the peer to take them. It would be wrong to wait so for credit, which has to be read.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.is_full() && self.starved().is_none()
     }
 
     /// Bytes that wait to be written. What somebody writes at this moment is not among them.
@@ -235,12 +243,7 @@ impl Outbound {
 
     /// Whether nothing is to be written now.
     fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.pong.is_none() && !self.has_piece() && !self.has_last()
-    }
-
-    /// Whether the last frame's turn has come.
-    fn has_last(&self) -> bool {
-        self.bodies.is_empty() && !self.last.is_empty()
+        self.pending.is_empty() && self.pong.is_none() && !self.has_piece()
     }
 
     /// For the flusher: the writer, if there is something to write and nobody else does.
@@ -276,7 +279,7 @@ impl Outbound {
 
     /// For the flusher: gives up waiting for more, and takes what there is for a last time.
     pub(crate) fn take_to_close(&mut self) -> Option<Writer> {
-        let is_done = self.is_closing && self.is_empty() && self.bodies.is_empty();
+        let is_done = self.is_closing && self.is_empty();
         if is_done { self.writer.take() } else { None }
     }
 
@@ -288,11 +291,15 @@ impl Outbound {
         }
         let waiting = self.pending.len() + self.body_bytes;
         let was_full = waiting + writer.bytes_held() > SOFT_BYTES_MAX;
+        // Who waits for the last payload may go on too.
+        let has_ended = writer.is_done() && writer.has_piece() && self.bodies.is_empty();
         if writer.is_done() {
             writer.clear();
             writer.buf.shrink_to(BUFFER_BYTES_KEPT);
         }
         let is_idle = writer.is_done() && self.is_empty();
+        // Who waits for room has to read now, for there is the credit.
+        let is_starved = was_full && self.starved().is_some();
         if is_idle {
             for buffer in [&mut writer.buf, &mut self.pending] {
                 if buffer.capacity() > IDLE_BYTES_KEPT {
@@ -301,18 +308,16 @@ impl Outbound {
             }
         }
         self.writer = Some(writer);
+        let has_room = has_ended || is_starved || (was_full && !self.is_full());
         let wake = if is_idle && !self.is_closing { None } else { self.flusher.take() };
-        Released { wake, has_room: was_full && !self.is_full(), failed: None }
+        Released { wake, has_room, failed: None }
     }
 
-    /// Appends the last frame, behind everything that is to be written before it.
-    pub(crate) fn append_last(&mut self, frame: impl FnOnce(&mut Vec<u8>)) {
-        frame(if self.bodies.is_empty() { &mut self.pending } else { &mut self.last });
-    }
-
-    /// Nothing is appended any more; what is there is written, then the stream is shut down.
-    pub(crate) const fn close(&mut self) {
+    /// Nothing is appended any more; the frames that are there are written, then the stream is shut
+    /// down. Who has payloads left for a peer that is welcome waits for them first.
+    pub(crate) fn close(&mut self) {
         self.is_closing = true;
+        self.drop_bodies();
     }
 
     pub(crate) const fn is_closing(&self) -> bool {
@@ -326,7 +331,6 @@ impl Outbound {
     pub(crate) fn fail(&mut self) -> Option<Writer> {
         self.is_failed = true;
         self.pending = Vec::new();
-        self.last = Vec::new();
         self.drop_bodies();
         self.writer.take()
     }
@@ -349,9 +353,6 @@ impl Outbound {
             append_control(&mut self.pending, Kind::PONG, CallId::CONNECTION, &[], &echo);
         }
         std::mem::swap(&mut writer.buf, &mut self.pending);
-        if self.has_last() {
-            writer.buf.append(&mut self.last);
-        }
         self.refill_piece(&mut writer);
         self.handed += writer.bytes_left() as u64;
         writer

@@ -166,7 +166,7 @@ impl ServerShared {
     }
 
     /// Appends whole frames and has them written as `eagerness` says, and `bodies` after them; says
-    /// whether the output is over its soft limit now.
+    /// whether nothing more should be read for now.
     pub(crate) fn send(&self, frames: &[u8], bodies: &mut Vec<Body>, eagerness: Eagerness) -> bool {
         let mut state = self.lock();
         if state.is_ended || state.out.is_closing() {
@@ -186,7 +186,7 @@ impl ServerShared {
         self.flush(flush);
         let mut state = self.lock();
         self.recharge(&mut state);
-        state.out.is_full()
+        state.out.is_blocked()
     }
 
     /// Whether the output has room for so many bytes, or can make it.
@@ -246,7 +246,7 @@ impl ServerShared {
 
     /// Whether no call is in flight.
     pub(crate) fn is_idle(&self) -> bool {
-        self.pending_count.load(Ordering::Acquire) == 0
+        self.pending_count.load(Ordering::Acquire) == 0 && self.lock().out.bodies() == 0
     }
 
     /// Why a request of so many bytes does not fit, if it does not.

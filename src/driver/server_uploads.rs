@@ -55,8 +55,10 @@ impl Batch<'_> {
             return Some(status.code());
         }
         self.shared.grow_pending(call, payload.len());
-        let upload = self.uploads.remove(call).filter(|_| !has_more);
-        upload.and_then(|upload| self.run_upload(upload))
+        if has_more {
+            return None;
+        }
+        self.uploads.remove(call).and_then(|upload| self.run_upload(upload))
     }
 
     /// There was no memory for a piece of it.

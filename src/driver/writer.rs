@@ -59,6 +59,10 @@ impl Writer {
         self.bytes_left() + self.at
     }
 
+    pub(super) const fn has_piece(&self) -> bool {
+        self.piece.is_some()
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.bytes_left() == 0
     }
