@@ -328,14 +328,15 @@ def check_fingerprints(doc):
 def conversation():
     listed = table_list()
     first = wire.preface(1, 1)
-    greeting = wire.encode(hello(build="ledger-client 1.4.0"))
+    greeting = wire.encode(hello(build="ledger-client 1.4.0", window_connection=4194304))
     transcript = hex64(wire.fnv64(first + greeting))
     v2, v1 = fold(V2_TEXT), fold(V1_TEXT)
     asked = {"from": 7, "to": 9, "cents": 12500, "memo": "rent"}
     old = encoded(V1_REQUEST, {"from": 7, "to": 9, "cents": 12500})
     frames_list = [
         ("server", "HELLO_ACK", hello_ack(tables=[wire.table_hash(listed["two_methods"])],
-                                          build="ledger 2.0.0", transcript=transcript)),
+                                          build="ledger 2.0.0", transcript=transcript,
+                                          window_connection=4194304)),
         ("server", "TABLE", {"kind": "TABLE", "call": 0,
                              "payload_hex": wire.table_payload(listed["two_methods"]).hex()}),
         ("client", "REQUEST: transfer, version 2", request(

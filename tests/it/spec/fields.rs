@@ -73,6 +73,9 @@ fn describe_ack(ack: &HelloAck) -> Value {
     if ack.has_fallback {
         fields["fallback"] = true.into();
     }
+    if let Some(bytes) = ack.window_connection {
+        fields["window_connection"] = bytes.into();
+    }
     fields
 }
 
