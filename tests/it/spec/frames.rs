@@ -73,7 +73,8 @@ fn read_codec(bytes: &[u8], limit: u32, cuts: impl IntoIterator<Item = usize>) -
 
 /// Where to cut: everywhere, or in a long frame around its ends and here and there.
 fn positions(len: usize) -> impl Iterator<Item = usize> {
-    (0..len).filter(move |at| len <= 600 || *at < 40 || at + 40 > len || at % 211 == 0)
+    let step = 211.max(len / 50);
+    (0..len).filter(move |at| len <= 600 || *at < 40 || at + 40 > len || at % step == 0)
 }
 
 /// However the bytes are cut, a receiver comes to the same result (FR-6).

@@ -218,7 +218,8 @@ fn fr_11_refuses_payloads_of_the_wrong_shape() {
             assert_eq!(seen(Parts::sound(kind).payload(&[0; 100][..len])), malformed);
         }
     }
-    assert_eq!(seen(Parts::sound(DATA).payload(&[0; 65_537])), malformed); // FL-4
+    let longer = Parts::sound(DATA).payload(&[0; 65_537]).build(); // FL-4
+    assert_eq!(crate::spec::frames::read(&longer, 131_072, []), malformed);
     assert_eq!(seen(Parts::sound(CLOSE).payload(&[b'x'; 257])), malformed);
     assert_eq!(seen(Parts::sound(CLOSE).payload(b"\xc3")), malformed);
     assert!(matches!(

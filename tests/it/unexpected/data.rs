@@ -236,6 +236,19 @@ impl Held {
         self.needs.iter().any(|need| need == what)
     }
 
+    /// Bytes that are sent, about.
+    pub(crate) fn sent_bytes(&self) -> usize {
+        let zeros = |send: &str| -> usize {
+            let parts = send.split("{zeros ").skip(1);
+            parts.filter_map(|part| part.split('}').next()?.parse::<usize>().ok()).sum()
+        };
+        let sent = self.steps.iter().map(|step| match step {
+            Step::Send { send, times } => (send.len() / 2 + zeros(send)) * times,
+            _ => 0,
+        });
+        sent.sum()
+    }
+
     /// Whether time has to pass for it, or must not.
     pub(crate) fn takes_time(&self) -> bool {
         self.needs("at_once")
