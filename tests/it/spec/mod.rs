@@ -11,6 +11,7 @@ mod codecs;
 mod conversations;
 mod fields;
 mod fingerprints;
+mod fragments;
 mod frames;
 mod handshake;
 mod payload;

@@ -106,8 +106,7 @@ fn fr_12_a_client_waits_for_the_announced_table() {
 /// After the table a client takes what a server sends, no second HELLO_ACK and no second TABLE.
 #[test]
 fn fr_12_an_open_client_takes_what_servers_send() {
-    let expected =
-        and_skipped(&[TABLE_UPDATE, RESPONSE, DATA, CREDIT, PING, PONG, GOAWAY, CLOSE]);
+    let expected = and_skipped(&[TABLE_UPDATE, RESPONSE, DATA, CREDIT, PING, PONG, GOAWAY, CLOSE]);
     assert_eq!(taken(open_client, feed_client), expected);
 }
 
