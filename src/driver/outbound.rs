@@ -10,8 +10,8 @@
 //! Invariants: bytes leave in the order they were appended; whoever holds the [`Writer`] is the
 //! only one that writes; a rest that could not be written goes out before anything else; what is
 //! appended while somebody writes is never forgotten: on release, the flusher is woken for it.
-//! Each write takes the frames that are there and one piece of a long payload, if one has credit
-//! (FL-5): neither waits for more than one turn of the other. Long payloads go one after another,
+//! Each write takes the frames that are there and a piece or some of long payloads, if there is
+//! credit (FL-5): neither waits for more than one turn of the other. Long payloads go one after another,
 //! so that the first is whole, and worked on, while the next is on its way.
 //! Why two buffers: appending must not wait for the system call.
 
@@ -20,7 +20,7 @@ use std::task::Waker;
 
 use tokio::io::AsyncWrite;
 
-use crate::driver::writer::Writer;
+use crate::driver::writer::{PIECES_MAX, Writer};
 use crate::proto::{Credit, Violation};
 use crate::service::Body;
 use crate::util::{OutOfMemory, try_grow};
@@ -36,8 +36,9 @@ pub(crate) struct Outbound {
     /// What pieces may be sent (FL-10), and how large.
     credit: Credit,
     piece_bytes_max: usize,
-    /// Pieces that were ever handed over.
+    /// Pieces that were ever handed over, and how many of them the last write took at most.
     pieces: u64,
+    burst: usize,
     /// The newest PING that was not answered yet (LD-1).
     pong: Option<[u8; 8]>,
     /// Here unless somebody writes.
@@ -89,6 +90,7 @@ impl Outbound {
             credit: Credit::default(),
             piece_bytes_max: FRAGMENT_BYTES_MAX,
             pieces: 0,
+            burst: 1,
             pong: None,
             writer,
             handed: 0,
@@ -353,33 +355,39 @@ impl Outbound {
             append_control(&mut self.pending, Kind::PONG, CallId::CONNECTION, &[], &echo);
         }
         std::mem::swap(&mut writer.buf, &mut self.pending);
-        self.refill_piece(&mut writer);
+        self.refill_pieces(&mut writer);
         self.handed += writer.bytes_left() as u64;
         writer
     }
 
-    /// Hands the next piece over, if there is one and credit for it.
-    fn refill_piece(&mut self, writer: &mut Writer) {
-        let credit = self.credit.left();
-        if !self.has_piece() {
-            return;
+    /// Hands pieces over, if there are some and credit for them: more of them with each turn in
+    /// which nothing else was to be said, for fewer and larger writes cost less; one beside others'
+    /// frames, so that those do not wait.
+    fn refill_pieces(&mut self, writer: &mut Writer) {
+        let is_busy = !writer.buf.is_empty();
+        self.burst = if is_busy { 1 } else { (self.burst * 2).clamp(1, PIECES_MAX) };
+        for _ in 0..self.burst {
+            if !self.has_piece() {
+                return;
+            }
+            self.refill_piece(writer);
         }
+    }
+
+    fn refill_piece(&mut self, writer: &mut Writer) {
         let Some(body) = self.bodies.front_mut() else { return };
         self.body_bytes -= body.bytes_held();
-        let max = usize::try_from(credit).unwrap_or(usize::MAX).min(self.piece_bytes_max);
-        let piece = body.next_piece(max);
-        let (is_over, flags) = (body.bytes_left() == 0, body.flags());
-        let end = if is_over { body.take_end() } else { Vec::new() };
-        if piece.is_empty() {
-            writer.buf.extend_from_slice(&end); // What was before it was given up.
-        } else {
+        let credit = usize::try_from(self.credit.left()).unwrap_or(usize::MAX);
+        let piece = body.next_piece(credit.min(self.piece_bytes_max));
+        if !piece.is_empty() {
             let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-            append_data_head(&mut writer.buf, body.call, bytes, flags);
+            append_data_head(&mut writer.buf, body.call, bytes, body.flags());
             self.credit.spend(bytes);
             self.pieces += 1;
-            writer.set_piece(piece, &end);
+            writer.push_piece(piece);
         }
-        if is_over {
+        if body.bytes_left() == 0 {
+            writer.buf.append(&mut body.take_end());
             self.bodies.pop_front();
         } else {
             self.body_bytes += body.bytes_held();
