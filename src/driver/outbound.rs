@@ -11,8 +11,8 @@
 //! only one that writes; a rest that could not be written goes out before anything else; what is
 //! appended while somebody writes is never forgotten: on release, the flusher is woken for it.
 //! Each write takes the frames that are there and a piece or some of long payloads, if there is
-//! credit (FL-5): neither waits for more than one turn of the other. Long payloads go one after another,
-//! so that the first is whole, and worked on, while the next is on its way.
+//! credit (FL-5): neither waits for more than one turn of the other. Long payloads go one after
+//! another, so that the first is whole, and worked on, while the next is on its way.
 //! Why two buffers: appending must not wait for the system call.
 
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ use tokio::io::AsyncWrite;
 use crate::driver::writer::{PIECES_MAX, Writer};
 use crate::proto::{Credit, Violation};
 use crate::service::Body;
-use crate::util::{OutOfMemory, try_grow};
+use crate::util::{OutOfMemory, pool, try_grow};
 use crate::wire::append_data_head;
 use crate::wire::{BODY_CRC_BYTES, CallId, FRAGMENT_BYTES_MAX, Kind, append_control};
 
@@ -192,7 +192,29 @@ impl Outbound {
 
     /// Makes room for so many bytes of frames.
     pub(crate) fn make_room(&mut self, bytes: usize) -> Result<(), OutOfMemory> {
+        if self.pending.capacity() - self.pending.len() < bytes {
+            self.take_larger();
+        }
         try_grow(&mut self.pending, bytes)
+    }
+
+    /// Appends whole frames.
+    pub(crate) fn append(&mut self, frames: &[u8]) {
+        if self.pending.capacity() - self.pending.len() < frames.len() {
+            self.take_larger();
+        }
+        self.pending.extend_from_slice(frames);
+    }
+
+    /// Takes a larger buffer, if one is at hand that was given back.
+    #[cold]
+    fn take_larger(&mut self) {
+        let mut larger = pool::OUTPUT.take();
+        if larger.capacity() > self.pending.capacity() {
+            larger.extend_from_slice(&self.pending);
+            std::mem::swap(&mut self.pending, &mut larger);
+        }
+        pool::OUTPUT.give(larger);
     }
 
     /// Whether bytes wait beyond the soft limit: callers should wait too.
@@ -200,8 +222,8 @@ impl Outbound {
         self.queued_bytes() > SOFT_BYTES_MAX
     }
 
-    /// Whether nothing should be read until there is room: bytes wait beyond the soft limit, and for
-    /// the peer to take them. It would be wrong to wait so for credit, which has to be read.
+    /// Whether nothing should be read until there is room: bytes wait beyond the soft limit, and
+    /// for the peer to take them. It would be wrong to wait so for credit, which has to be read.
     pub(crate) fn is_blocked(&self) -> bool {
         self.is_full() && self.starved().is_none()
     }
@@ -305,7 +327,7 @@ impl Outbound {
         if is_idle {
             for buffer in [&mut writer.buf, &mut self.pending] {
                 if buffer.capacity() > IDLE_BYTES_KEPT {
-                    *buffer = Vec::new();
+                    pool::OUTPUT.give(std::mem::take(buffer));
                 }
             }
         }

@@ -179,7 +179,7 @@ impl ServerShared {
             self.fail(ErrorKind::OutOfMemory { peer, bytes }.into());
             return false;
         }
-        state.out.pending().extend_from_slice(frames);
+        state.out.append(frames);
         bodies.drain(..).for_each(|body| state.out.push_body(body));
         let flush = state.out.after_append(eagerness);
         drop(state);
@@ -308,7 +308,7 @@ impl ServerShared {
         if !state.is_ended && !state.out.is_closing() {
             match state.out.make_room(answer.len()) {
                 Ok(()) => {
-                    state.out.pending().extend_from_slice(answer);
+                    state.out.append(answer);
                     bodies.into_iter().for_each(|body| state.out.push_body(body));
                 }
                 Err(error) => append_no_memory(state.out.pending(), id, error),

@@ -31,7 +31,8 @@ impl Batch<'_> {
         let (id, read_at) = (cx.call, admitted.read_at);
         self.shared.add_pending(id, admitted);
         let codec = codec.clone();
-        self.uploads.insert(id, Upload { entry, codec, cx, scope, read_at, payload: pool::take() });
+        self.uploads
+            .insert(id, Upload { entry, codec, cx, scope, read_at, payload: pool::LONG.take() });
         if let Err(error) = self.uploads.append(id, payload) {
             self.end_upload(id, &overloaded(self.shared, error.to_string()));
         }
