@@ -92,6 +92,9 @@ peers! {
     #[cfg(feature = "raw")] raw,
     #[cfg(feature = "tarpc")] tarpc,
     #[cfg(feature = "tonic")] tonic,
+    #[cfg(feature = "volo")] volo,
+    #[cfg(feature = "capnp")] capnp,
+    #[cfg(feature = "ttrpc")] ttrpc,
 }
 
 /// The fault of a name that no peer has.
