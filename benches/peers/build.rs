@@ -32,7 +32,9 @@ fn tonic() {
         .package("bench")
         .name("Echo")
         .method(method("echo", "Message", "Message"))
+        .method(method("late", "Message", "Message"))
         .method(method("blob", "Body", "Body"))
+        .method(method("upload", "Body", "Message"))
         .build();
     Builder::new().compile(&[echo]);
 }

@@ -83,6 +83,12 @@ impl Flags {
         value.parse().map(Some).map_err(wrong)
     }
 
+    /// A flag's values between commas, if it is there.
+    pub fn list(&mut self, name: &str) -> Option<Vec<String>> {
+        let text = self.take(name).flatten();
+        text.map(|text| text.split(',').map(str::to_owned).collect())
+    }
+
     /// That nothing is left.
     ///
     /// # Errors

@@ -5,19 +5,28 @@
 //!   peers load PEER WORKLOAD --server ADDRESS --control ADDRESS [--runtime ct|mt2]
 //!                       [--warm-up-ms N] [--measured-ms N] [--count]
 //!   peers run           [--quick] [--rounds N] [--peers A,B] [--workloads A,B] [--runtimes ct,mt2]
-//!                       [--cores SERVER:CLIENT] [--results FILE] [--plot FILE]
+//!                       [--cores SERVER:CLIENT] [--warm-up-ms N] [--measured-ms N] [--sends A,B]
+//!                       [--results FILE] [--plot FILE]
 //!
 //! `serve` and `load` are for debugging and for profilers; `run` starts them for every round.
 
 mod alloc;
+mod caller;
 mod fault;
 mod flags;
 mod load;
 mod message;
 mod peers;
+mod plot;
 mod process;
+mod results;
+mod row;
 mod run;
+mod runtime;
+mod sends;
 mod serve;
+mod table;
+mod targets;
 mod usage;
 mod workload;
 
@@ -27,7 +36,7 @@ use std::time::Duration;
 use crate::fault::Fault;
 use crate::flags::Flags;
 use crate::load::Order;
-use crate::process::Flavour;
+use crate::runtime::Flavour;
 use crate::serve::ServeAt;
 use crate::workload::Workload;
 
@@ -65,7 +74,7 @@ fn serve(mut flags: Flags) -> Result<(), Fault> {
     let at = flags.value_or("listen", ([127, 0, 0, 1], 0).into())?;
     count_if(&mut flags);
     flags.end()?;
-    process::allow_files()?;
+    runtime::allow_files()?;
     flavour.run(peers::visit(&peer, ServeAt(at)))??.map_err(|fault| fault.at(&peer))
 }
 
@@ -82,7 +91,7 @@ fn load(mut flags: Flags) -> Result<(), Fault> {
     };
     count_if(&mut flags);
     flags.end()?;
-    process::allow_files()?;
+    runtime::allow_files()?;
     let round = flavour.run(peers::visit(&peer, order))??;
     let place = format!("{peer}, workload {}", workload.name);
     println!("{}", serde_json::to_string(&round.map_err(|fault| fault.at(&place))?)?);

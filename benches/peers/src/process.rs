@@ -1,91 +1,35 @@
-//! The two kinds of runtime, and the processes that `run` starts.
+//! The processes that `run` starts: servers, clients, and what is put in front of them.
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::str::FromStr;
-
-use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::runtime::Builder;
-use tokio::task::LocalSet;
+use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::load::Round;
+use crate::runtime::Flavour;
 use crate::serve::Listening;
-use crate::workload::{IDLE_CONNECTIONS, Workload};
+use crate::workload::Workload;
 
-/// tokio's runtime of both processes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Flavour {
-    /// `current_thread`.
-    Ct,
-    /// `multi_thread` with two workers.
-    Mt2,
-}
-
-impl Flavour {
-    /// Runs this on a runtime of the flavour, inside a `LocalSet`.
-    ///
-    /// # Errors
-    /// If there is no runtime to be had.
-    pub fn run<F: Future>(self, work: F) -> Result<F::Output, Fault> {
-        let mut builder = match self {
-            Self::Ct => Builder::new_current_thread(),
-            Self::Mt2 => Builder::new_multi_thread(),
-        };
-        if self == Self::Mt2 {
-            builder.worker_threads(2);
-        }
-        let runtime = builder.enable_all().build()?;
-        Ok(runtime.block_on(LocalSet::new().run_until(work)))
-    }
-}
-
-impl fmt::Display for Flavour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ct => "ct",
-            Self::Mt2 => "mt2",
-        })
-    }
-}
-
-impl FromStr for Flavour {
-    type Err = Fault;
-
-    fn from_str(text: &str) -> Result<Self, Fault> {
-        match text {
-            "ct" => Ok(Self::Ct),
-            "mt2" => Ok(Self::Mt2),
-            _ => Err(Fault::new("the runtimes are ct and mt2".to_owned())),
-        }
-    }
-}
-
-/// Lets this process open as many files as the idle row needs.
-///
-/// # Errors
-/// If the hard limit is below that.
-pub fn allow_files() -> Result<(), Fault> {
-    let mut limit = getrlimit(Resource::Nofile);
-    let needed = IDLE_CONNECTIONS as u64 + 1_000;
-    if limit.maximum.is_some_and(|maximum| maximum < needed) {
-        let maximum = limit.maximum.unwrap_or_default();
-        let text = format!("the idle row needs {needed} open files, the hard limit is {maximum}");
-        return Err(Fault::new(text));
-    }
-    if limit.current.is_some_and(|current| current < needed) {
-        limit.current = Some(needed);
-        setrlimit(Resource::Nofile, limit)?;
-    }
-    Ok(())
+/// How a pair of processes is run.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    pub flavour: Flavour,
+    pub cores: Cores,
+    /// Whether allocations are counted.
+    pub counted: bool,
+    /// Where `strace` leaves its summaries, if it is to count system calls: the server's, then the
+    /// client's.
+    pub traced: Option<[PathBuf; 2]>,
 }
 
 /// Which cores each process may use.
 #[derive(Clone, Debug, Default)]
 pub struct Cores {
-    pub server: Option<String>,
-    pub client: Option<String>,
+    server: Option<String>,
+    client: Option<String>,
 }
 
 impl FromStr for Cores {
@@ -116,7 +60,7 @@ impl fmt::Display for Cores {
 pub struct ServerProcess {
     child: Child,
     input: Option<ChildStdin>,
-    pub listening: Listening,
+    listening: Listening,
 }
 
 impl ServerProcess {
@@ -124,15 +68,15 @@ impl ServerProcess {
     ///
     /// # Errors
     /// If it ends before that.
-    pub fn start(
-        peer: &str,
-        flavour: Flavour,
-        cores: &Cores,
-        more: &[&str],
-    ) -> Result<Self, Fault> {
-        let mut command = this_program(cores.server.as_deref())?;
-        command.args(["serve", peer, "--runtime", &flavour.to_string()]).args(more);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    pub fn start(peer: &str, setting: &Setting) -> Result<Self, Fault> {
+        let cores = setting.cores.server.as_deref();
+        let mut command = this_program(cores, setting.traced.as_ref().map(|paths| &paths[0]))?;
+        command.args(["serve", peer, "--runtime", &setting.flavour.to_string()]);
+        if setting.counted {
+            command.arg("--count");
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = spawn(&mut command)?;
         let input = child.stdin.take();
         let output = child.stdout.take().expect("a pipe was asked for");
         let mut line = String::new();
@@ -140,10 +84,49 @@ impl ServerProcess {
         match serde_json::from_str(&line) {
             Ok(listening) => Ok(Self { child, input, listening }),
             Err(_) => {
-                let status = child.wait()?;
+                let (status, flavour) = (child.wait()?, setting.flavour);
                 Err(Fault::new(format!("the server of {peer} ({flavour}) did not start: {status}")))
             }
         }
+    }
+
+    /// Runs a client process against it, to its end.
+    ///
+    /// # Errors
+    /// If it fails; what it says about that is on the standard error already.
+    pub fn load(&self, client: &Client<'_>) -> Result<Round, Fault> {
+        let output = spawn(self.command(client)?.stdout(Stdio::piped()))?.wait_with_output()?;
+        if !output.status.success() {
+            let Client { peer, workload, setting, .. } = client;
+            let place = format!("{peer}, workload {}, {}", workload.name, setting.flavour);
+            return Err(Fault::new(format!("{place}: the client ended with {}", output.status)));
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Runs a client process against it until what is given back is dropped.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn flood(&self, client: &Client<'_>) -> Result<Flood, Fault> {
+        Ok(Flood(spawn(self.command(client)?.stdout(Stdio::null()))?))
+    }
+
+    fn command(&self, client: &Client<'_>) -> Result<Command, Fault> {
+        let Client { peer, workload, setting, warm_up, measured } = client;
+        let cores = setting.cores.client.as_deref();
+        let mut command = this_program(cores, setting.traced.as_ref().map(|paths| &paths[1]))?;
+        command
+            .args(["load", peer, workload.name, "--runtime", &setting.flavour.to_string()])
+            .args(["--server", &self.listening.server.to_string()])
+            .args(["--control", &self.listening.control.to_string()])
+            .args(["--warm-up-ms", &warm_up.as_millis().to_string()])
+            .args(["--measured-ms", &measured.as_millis().to_string()])
+            .stdin(Stdio::null());
+        if setting.counted {
+            command.arg("--count");
+        }
+        Ok(command)
     }
 }
 
@@ -157,41 +140,62 @@ impl Drop for ServerProcess {
     }
 }
 
-/// Runs a client process to its end.
-///
-/// # Errors
-/// If it fails; what it says about that is on the standard error already.
-pub fn load(
-    peer: &str,
-    workload: Workload,
-    flavour: Flavour,
-    cores: &Cores,
-    listening: Listening,
-    more: &[String],
-) -> Result<Round, Fault> {
-    let mut command = this_program(cores.client.as_deref())?;
-    command
-        .args(["load", peer, workload.name, "--runtime", &flavour.to_string()])
-        .args(["--server", &listening.server.to_string()])
-        .args(["--control", &listening.control.to_string()])
-        .args(more);
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
-    if !output.status.success() {
-        let name = workload.name;
-        let status = output.status;
-        return Err(Fault::new(format!("{peer}, workload {name}, {flavour}: client {status}")));
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
+/// What a client process is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'a> {
+    pub peer: &'a str,
+    pub workload: Workload,
+    pub setting: &'a Setting,
+    pub warm_up: Duration,
+    pub measured: Duration,
 }
 
-fn this_program(cores: Option<&str>) -> Result<Command, Fault> {
-    let program = std::env::current_exe()?;
-    Ok(match cores {
-        None => Command::new(program),
-        Some(cores) => {
-            let mut command = Command::new("taskset");
-            command.args(["-c", cores]).arg(program);
-            command
+/// A client process that is ended half-way.
+#[derive(Debug)]
+pub struct Flood(Child);
+
+impl Flood {
+    /// Ends it.
+    ///
+    /// # Errors
+    /// If it had ended by itself: then there was no flood.
+    pub fn end(mut self) -> Result<(), Fault> {
+        if let Some(status) = self.0.try_wait()? {
+            return Err(Fault::new(format!("the flood ended early: {status}")));
         }
-    })
+        Ok(())
+    }
 }
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        // It may have ended by itself: `end` tells.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// This program, on these cores, its sends counted into this file.
+fn this_program(cores: Option<&str>, traced: Option<&PathBuf>) -> Result<Command, Fault> {
+    let mut words = Vec::new();
+    if let Some(cores) = cores {
+        words.extend(["taskset".into(), "-c".into(), cores.into()]);
+    }
+    if let Some(path) = traced {
+        words.extend(["strace", "-f", "--seccomp-bpf", "-c", "-e", SENDS, "-o"].map(Into::into));
+        words.push(path.clone().into_os_string());
+    }
+    words.push(std::env::current_exe()?.into_os_string());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    Ok(command)
+}
+
+fn spawn(command: &mut Command) -> Result<Child, Fault> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.spawn().map_err(|error| Fault::from(error).at(&program))
+}
+
+/// What sends on a socket. `write` is not among them: tokio sends by `sendto` and `writev`, and
+/// wakes its threads by `write`.
+const SENDS: &str = "trace=sendto,sendmsg,sendmmsg,writev";

@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::fault::Fault;
-use crate::load::{Job, record};
+use crate::caller::Job;
 use crate::message::{NAME, Seen, TAGS};
 use crate::peers::Peer;
 use crate::serve;
@@ -67,7 +67,7 @@ impl Peer for ThisPeer {
             let link = Arc::into_inner(client).expect("nobody else has the connection now");
             match job.workload.kind {
                 Kind::Blob(bytes) => bodies(link.into_inner(), job, bytes).await,
-                Kind::Echo | Kind::Idle => batches(link.into_inner(), job).await,
+                _ => batches(link.into_inner(), job).await,
             }
         })]
     }
@@ -131,11 +131,7 @@ async fn batches(mut link: Link, job: Job) -> Result<(), Fault> {
                 next += 1;
             }
         }
-        let ended = Instant::now();
-        if ended >= job.from && ended < job.until {
-            record(ended - began, count as u64);
-        }
-        began = ended;
+        began = job.note(began, count as u64);
     }
     Ok(())
 }
@@ -175,10 +171,7 @@ async fn bodies(link: Link, job: Job, bytes: usize) -> Result<(), Fault> {
             next = 0;
             room.add_permits(1);
             let began = sent.lock()?.pop_front().ok_or_else(|| Fault::new(UNASKED.to_owned()))?;
-            let ended = Instant::now();
-            if ended >= job.from && ended < job.until {
-                record(ended - began, 1);
-            }
+            job.note(began, 1);
         }
     }
     writing.abort();

@@ -1,12 +1,13 @@
 //! The peers: each is one file, one line in the list below, and a feature if it needs crates.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
+use crate::caller::Job;
 use crate::fault::Fault;
-use crate::load::Job;
 use crate::message::Seen;
 
 /// One way to make calls over TCP on loopback, with TCP_NODELAY, as its users would at best.
@@ -14,6 +15,13 @@ use crate::message::Seen;
 /// Its futures need not be `Send`: everything here runs inside a `LocalSet` on the thread that
 /// blocks on the runtime; what a peer spawns with `tokio::spawn` runs on the workers.
 pub trait Peer: Sized + 'static {
+    /// What the reader of the table must know: limits that were raised, and what is unlike the
+    /// other peers.
+    const NOTE: &'static str = "";
+
+    /// The crates whose versions the report names.
+    const CRATES: &'static [&'static str] = &[];
+
     /// One connection; clones share it.
     type Client: Clone + 'static;
 
@@ -33,6 +41,17 @@ pub trait Peer: Sized + 'static {
         body: Bytes,
     ) -> impl Future<Output = Result<impl AsRef<[u8]>, Fault>>;
 
+    /// Sends a body of 1 MiB and gets a short answer. For the peers of the workload `4+up`.
+    fn upload(_: &Self::Client, _: Bytes) -> impl Future<Output = Result<(), Fault>> {
+        async { Err(Fault::new("has no upload".to_owned())) }
+    }
+
+    /// Calls a handler that takes [`LATE_HANDLER`](crate::caller::LATE_HANDLER) and gives it less;
+    /// fails unless the call times out. For the peers of the workload `late`.
+    fn late(_: &Self::Client, _: Duration) -> impl Future<Output = Result<(), Fault>> {
+        async { Err(Fault::new("has no late call".to_owned())) }
+    }
+
     /// Starts the callers of one connection: [`callers!`] for a client that may change threads,
     /// [`local_callers!`] for one that may not.
     fn start(client: Self::Client, job: Job) -> Vec<JoinHandle<Result<(), Fault>>>;
@@ -48,8 +67,8 @@ pub trait Visit {
 /// Callers as tasks of the runtime, for [`Peer::start`].
 macro_rules! callers {
     ($peer:ty, $client:expr, $job:expr) => {
-        $crate::load::each($job, |caller| {
-            tokio::spawn($crate::load::call::<$peer>($client.clone(), caller))
+        $crate::caller::each($job, |caller| {
+            tokio::spawn($crate::caller::call::<$peer>($client.clone(), caller))
         })
     };
 }
@@ -58,8 +77,8 @@ macro_rules! callers {
 #[allow(unused_macros, reason = "a build may be without the peers whose clients are not Send")]
 macro_rules! local_callers {
     ($peer:ty, $client:expr, $job:expr) => {
-        $crate::load::each($job, |caller| {
-            tokio::task::spawn_local($crate::load::call::<$peer>($client.clone(), caller))
+        $crate::caller::each($job, |caller| {
+            tokio::task::spawn_local($crate::caller::call::<$peer>($client.clone(), caller))
         })
     };
 }
@@ -95,6 +114,24 @@ peers! {
     #[cfg(feature = "volo")] volo,
     #[cfg(feature = "capnp")] capnp,
     #[cfg(feature = "ttrpc")] ttrpc,
+}
+
+/// What the report says about a peer, beside its numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    pub note: &'static str,
+    pub crates: &'static [&'static str],
+}
+
+/// Asks a peer for its [`About`].
+pub struct Ask;
+
+impl Visit for Ask {
+    type Out = About;
+
+    async fn visit<P: Peer>(self) -> About {
+        About { note: P::NOTE, crates: P::CRATES }
+    }
 }
 
 /// The fault of a name that no peer has.

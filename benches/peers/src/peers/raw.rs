@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::fault::Fault;
-use crate::load::Job;
+use crate::caller::Job;
 use crate::message::{Message, Seen};
 use crate::peers::Peer;
 use crate::serve;
@@ -49,6 +49,8 @@ pub struct Multiplexer {
 }
 
 impl Peer for ThisPeer {
+    const CRATES: &'static [&'static str] = &["tokio-util"];
+
     type Client = Arc<Multiplexer>;
 
     async fn serve(at: SocketAddr) -> Result<(), Fault> {

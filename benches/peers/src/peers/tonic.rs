@@ -2,15 +2,16 @@
 //! windows raised for the bodies.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::fault::Fault;
-use crate::load::Job;
+use crate::caller::{Job, LATE_HANDLER};
 use crate::message::{NAME, Seen, TAGS};
 use crate::peers::Peer;
 use crate::serve;
@@ -48,12 +49,26 @@ impl generated::echo_server::Echo for Echoing {
         Ok(Response::new(request.into_inner()))
     }
 
+    async fn upload(&self, request: Request<Body>) -> Result<Response<Message>, Status> {
+        let id = request.into_inner().content.len() as u64;
+        Ok(Response::new(Message { id, ..Message::default() }))
+    }
+
+    async fn late(&self, request: Request<Message>) -> Result<Response<Message>, Status> {
+        tokio::time::sleep(LATE_HANDLER).await;
+        Ok(Response::new(request.into_inner()))
+    }
+
     async fn blob(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         Ok(Response::new(request.into_inner()))
     }
 }
 
 impl Peer for ThisPeer {
+    const NOTE: &'static str = "raised: HTTP/2 windows to 2 MiB a stream and 16 MiB a connection";
+
+    const CRATES: &'static [&'static str] = &["tonic", "prost"];
+
     type Client = generated::echo_client::EchoClient<Channel>;
 
     async fn serve(at: SocketAddr) -> Result<(), Fault> {
@@ -84,6 +99,23 @@ impl Peer for ThisPeer {
 
     async fn blob(client: &Self::Client, body: Bytes) -> Result<impl AsRef<[u8]>, Fault> {
         Ok(client.clone().blob(Body { content: body }).await?.into_inner().content)
+    }
+
+    async fn upload(client: &Self::Client, body: Bytes) -> Result<(), Fault> {
+        client.clone().upload(Body { content: body }).await?;
+        Ok(())
+    }
+
+    async fn late(client: &Self::Client, timeout: Duration) -> Result<(), Fault> {
+        let mut request = Request::new(Message::default());
+        request.set_timeout(timeout);
+        match client.clone().late(request).await {
+            Err(status) if matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded) => {
+                Ok(())
+            }
+            Err(other) => Err(other.into()),
+            Ok(_) => Err(Fault::new("a late call was answered".to_owned())),
+        }
     }
 
     fn start(client: Self::Client, job: Job) -> Vec<JoinHandle<Result<(), Fault>>> {
