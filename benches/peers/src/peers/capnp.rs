@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
+use crate::caller::Job;
 use crate::fault::Fault;
-use crate::load::Job;
 use crate::message::{NAME, Seen, TAGS};
 use crate::peers::Peer;
 use crate::peers::capnp::echo_capnp::echo;
@@ -79,6 +79,11 @@ impl AsRef<[u8]> for Content {
 }
 
 impl Peer for ThisPeer {
+    const NOTE: &'static str = "nothing of it is Send: on mt2 too all of a process runs on one \
+        thread; answers are read in place, not decoded";
+
+    const CRATES: &'static [&'static str] = &["capnp-rpc"];
+
     type Client = echo::Client;
 
     async fn serve(at: SocketAddr) -> Result<(), Fault> {

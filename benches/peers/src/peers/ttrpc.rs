@@ -15,8 +15,8 @@ use ttrpc::context::Context;
 use ttrpc::r#async::transport::{Listener, Socket};
 use ttrpc::r#async::{Client, Server, TtrpcContext};
 
+use crate::caller::Job;
 use crate::fault::Fault;
-use crate::load::Job;
 use crate::message::{NAME, Seen, TAGS};
 use crate::peers::Peer;
 use crate::peers::ttrpc::generated::{echo, echo_ttrpc};
@@ -44,6 +44,10 @@ impl echo_ttrpc::Echo for Echoing {
 }
 
 impl Peer for ThisPeer {
+    const NOTE: &'static str = "no deadlines; sockets made by hand, since its own have no TCP_NODELAY";
+
+    const CRATES: &'static [&'static str] = &["ttrpc"];
+
     type Client = echo_ttrpc::EchoClient;
 
     async fn serve(at: SocketAddr) -> Result<(), Fault> {
