@@ -83,9 +83,13 @@ impl Order {
     /// A connection that has answered a call.
     async fn connect<P: Peer>(&self, id: u64) -> Result<P::Client, Fault> {
         let place = |fault: Fault| fault.at(&format!("connecting to {}", self.server));
-        let client = P::connect(self.server).await.map_err(place)?;
-        P::echo(&client, id).await?.check(id)?;
-        Ok(client)
+        let connect = async {
+            let client = P::connect(self.server).await?;
+            P::echo(&client, id).await?.check(id)?;
+            Ok(client)
+        };
+        let ended = tokio::time::timeout(PATIENCE, connect).await;
+        ended.map_err(|_| place(Fault::new(SILENT.to_owned())))?.map_err(place)
     }
 
     fn round(&self, span: &Span) -> Result<Round, Fault> {
@@ -155,7 +159,8 @@ impl Order {
 }
 
 const MIB: f64 = 1_048_576.0;
-/// How long the last calls may take.
+const SILENT: &str = "the first call is not answered in 10 s";
+/// How long the first call and the last ones may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the connections of the idle row rest before the server's memory is read.
 const IDLE_REST: Duration = Duration::from_secs(1);

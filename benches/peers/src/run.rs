@@ -150,7 +150,7 @@ impl Plan {
         eprintln!("{flavour}: allocations");
         let setting = Setting { flavour, cores: self.cores.clone(), counted: true, traced: None };
         let servers = Servers::start(&self.peers, &setting)?;
-        for row in rows.iter_mut().filter(|row| row.workload.kind != Kind::Idle) {
+        for row in rows.iter_mut().filter(|row| row.workload.is_alone()) {
             let client = Client { warm_up: COUNTED_WARM_UP, ..self.client(row, &setting) };
             let client = Client { measured: client.measured.min(COUNTED_MAX), ..client };
             let round = servers.load(&client)?;

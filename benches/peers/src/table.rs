@@ -80,11 +80,12 @@ fn busy(out: &mut String, group: &[Row], rows: &[Row]) -> Result<(), Fault> {
             || DASH.to_owned(),
             |counted| format!("{:.2}/{:.2}", counted.allocs_client, counted.allocs_server),
         );
-        let cpu = format!(
-            "{:.2}/{:.2}",
-            row.median(|round| round.cpu_us_client),
-            row.median(|round| round.cpu_us_server)
-        );
+        let client_us = row.median(|round| round.cpu_us_client);
+        let server_us = row.median(|round| round.cpu_us_server);
+        let cpu = match row.workload.is_alone() {
+            true => format!("{client_us:.2}/{server_us:.2}"),
+            false => DASH.to_owned(),
+        };
         write!(
             out,
             "  {:11} {:>10} {span:>24} {:>8.1} {:>8.1} {:>8.1} {cpu:>15} {allocs:>13} ",
