@@ -29,7 +29,7 @@ use crate::serve;
 /// See the file's header.
 pub struct ThisPeer;
 
-#[allow(warnings, clippy::all, unsafe_code, reason = "generated code")]
+#[allow(warnings, clippy::all, reason = "generated code")]
 mod echo_capnp {
     include!(concat!(env!("OUT_DIR"), "/echo_capnp.rs"));
 }

@@ -25,7 +25,7 @@ use crate::serve;
 /// See the file's header.
 pub struct ThisPeer;
 
-#[allow(warnings, clippy::all, unsafe_code, reason = "generated code")]
+#[allow(warnings, clippy::all, reason = "generated code")]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/ttrpc/mod.rs"));
 }
@@ -44,7 +44,8 @@ impl echo_ttrpc::Echo for Echoing {
 }
 
 impl Peer for ThisPeer {
-    const NOTE: &'static str = "no deadlines; sockets made by hand, since its own have no TCP_NODELAY";
+    const NOTE: &'static str = "no deadlines; its sockets are made by hand, since its own have no \
+        TCP_NODELAY";
 
     const CRATES: &'static [&'static str] = &["ttrpc"];
 

@@ -22,7 +22,8 @@ use crate::serve;
 /// See the file's header.
 pub struct ThisPeer;
 
-#[allow(warnings, clippy::all, unsafe_code, reason = "generated code")]
+#[expect(unsafe_code, reason = "generated code, whose buffers are written unchecked")]
+#[allow(warnings, clippy::all, reason = "generated code")]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/volo_gen.rs"));
 }
@@ -40,8 +41,8 @@ impl echo::Echo for Echoing {
 }
 
 impl Peer for ThisPeer {
-    const NOTE: &'static str = "its timeout of 1 s for a call is off; idle connections are kept 600 s \
-        instead of 15";
+    const NOTE: &'static str = "its timeout of 1 s for a call is off; idle connections are kept \
+        600 s instead of 15";
 
     const CRATES: &'static [&'static str] = &["volo-thrift"];
 
