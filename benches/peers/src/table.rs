@@ -51,7 +51,8 @@ fn head(out: &mut String, plan: &Plan, abouts: &[(&str, About)]) -> Result<(), F
     let versions: Vec<String> = versions.collect::<Result<_, _>>()?;
     writeln!(out, "{}", versions.join(", "))?;
     let cores = std::thread::available_parallelism()?;
-    writeln!(out, "{}, {cores} cores, Linux {}", processor()?, kernel()?)?;
+    let (processor, kernel, load) = (processor()?, kernel()?, plan.machine_load);
+    writeln!(out, "{processor}, {cores} cores, Linux {kernel}, load {load:.2} before the run")?;
     writeln!(
         out,
         "Server and client are two processes on 127.0.0.1 with TCP_NODELAY. {} rounds of {} ms\n\
