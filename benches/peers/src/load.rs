@@ -46,18 +46,20 @@ pub struct Round {
 }
 
 impl Visit for Order {
-    type Out = Result<Round, Fault>;
+    /// Nothing if the machine was too busy for a figure: no call ended in the measured time, or
+    /// the counters could not be read meanwhile.
+    type Out = Result<Option<Round>, Fault>;
 
     async fn visit<P: Peer>(self) -> Self::Out {
         match self.workload.kind {
-            Kind::Idle => self.idle::<P>().await,
+            Kind::Idle => self.idle::<P>().await.map(Some),
             _ => self.run::<P>().await,
         }
     }
 }
 
 impl Order {
-    async fn run<P: Peer>(self) -> Result<Round, Fault> {
+    async fn run<P: Peer>(self) -> Result<Option<Round>, Fault> {
         let asked = Asked::connect(self.control)?;
         let mut clients = Vec::new();
         for _ in 0..self.workload.connections {
@@ -77,7 +79,7 @@ impl Order {
             ended
                 .map_err(|_| Fault::new(format!("a call is not answered in {PATIENCE:?}")))???;
         }
-        self.round(watching.await??)
+        Ok(self.round(watching.await??))
     }
 
     /// A connection that has answered a call.
@@ -92,17 +94,17 @@ impl Order {
         ended.map_err(|_| place(Fault::new(SILENT.to_owned())))?.map_err(place)
     }
 
-    fn round(&self, [client, server]: [Used; 2]) -> Result<Round, Fault> {
+    fn round(&self, [client, server]: [Used; 2]) -> Option<Round> {
         let latencies = caller::latencies();
-        if latencies.is_empty() {
-            return Err(Fault::new(format!("no call ended within {:?}", self.measured)));
+        if latencies.is_empty() || !client.is_measured() || !server.is_measured() {
+            return None;
         }
         let seconds = self.measured.as_secs_f64();
         let rate = latencies.len() as f64 / seconds;
         let aside = caller::aside() as f64 / seconds;
         let at = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e3;
         let upload_mib = aside * UPLOAD_BYTES as f64 / MIB;
-        Ok(Round {
+        Some(Round {
             rate: match self.workload.kind {
                 Kind::Blob(bytes) if self.workload.unit() == "MiB/s" => rate * bytes as f64 / MIB,
                 _ => rate,

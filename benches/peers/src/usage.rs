@@ -55,6 +55,11 @@ pub struct Used {
 }
 
 impl Used {
+    /// Whether there was a call to share it among.
+    pub fn is_measured(&self) -> bool {
+        self.calls > 0.0
+    }
+
     /// CPU time for a call.
     pub fn cpu_us(&self) -> f64 {
         (self.after.cpu_ns - self.before.cpu_ns) as f64 / 1e3 / self.calls
