@@ -153,15 +153,6 @@ impl Outbound {
         true
     }
 
-    /// Gives up what is left of a call's answer; `end` takes its place (FL-7).
-    pub(crate) fn cut_body(&mut self, call: CallId, end: impl FnOnce() -> Vec<u8>) {
-        if let Some(body) = self.bodies.iter_mut().find(|body| body.call == call) {
-            self.body_bytes -= body.bytes_held();
-            body.cut(end());
-            self.body_bytes += body.bytes_held();
-        }
-    }
-
     /// How many payloads were not handed over to their last byte.
     pub(crate) fn bodies(&self) -> usize {
         self.bodies.len()
@@ -180,7 +171,7 @@ impl Outbound {
 
     /// Whether a piece may be written now.
     fn has_piece(&self) -> bool {
-        self.bodies.front().is_some_and(|body| body.bytes_left() == 0 || self.credit.left() > 0)
+        !self.bodies.is_empty() && self.credit.left() > 0
     }
 
     /// The buffer to append whole frames to, unless the output is closed.
@@ -370,15 +361,11 @@ impl Outbound {
         let piece = body.next_piece(max);
         let (is_over, flags) = (body.bytes_left() == 0, body.flags());
         let end = if is_over { body.take_end() } else { Vec::new() };
-        if piece.is_empty() {
-            writer.buf.extend_from_slice(&end); // What was before it was given up.
-        } else {
-            let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-            append_data_head(&mut writer.buf, body.call, bytes, flags);
-            self.credit.spend(bytes);
-            self.pieces += 1;
-            writer.set_piece(piece, &end);
-        }
+        let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        append_data_head(&mut writer.buf, body.call, bytes, flags);
+        self.credit.spend(bytes);
+        self.pieces += 1;
+        writer.set_piece(piece, &end);
         if is_over {
             self.bodies.pop_front();
         } else {
