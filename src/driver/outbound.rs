@@ -300,7 +300,9 @@ impl Outbound {
         }
         self.writer = Some(writer);
         let has_room = has_ended || is_starved || (was_full && !self.is_full());
-        let wake = if is_idle && !self.is_closing { None } else { self.flusher.take() };
+        // The flusher knows how long payloads have waited for credit.
+        let rests = is_idle && self.bodies.is_empty() && !self.is_closing;
+        let wake = if rests { None } else { self.flusher.take() };
         Released { wake, has_room, failed: None }
     }
 
