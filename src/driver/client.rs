@@ -579,6 +579,10 @@ impl FlushHost for ClientShared {
         next.into_iter().for_each(Waker::wake);
     }
 
+    fn wake_reader(&self) {
+        // It never stops (LD-12).
+    }
+
     fn handle_done(&self) {
         self.reader.wake();
     }

@@ -25,6 +25,8 @@ pub(crate) trait FlushHost: Send + Sync + 'static {
     fn sweep(&self, now: Instant);
     /// The output fell below its soft limit.
     fn handle_room(&self);
+    /// Whoever reads the input, and has stopped, should look again.
+    fn wake_reader(&self);
     /// The peer took bytes that had to wait for it.
     fn handle_progress(&self, now: Instant);
     /// The stream cannot be written any more.
@@ -300,13 +302,16 @@ enum Next {
 
 /// Gives a writer back and tells whom it concerns.
 pub(crate) fn release<H: FlushHost>(host: &H, writer: Writer) {
-    let Released { wake, has_room, failed } = host.with_outbound(|out| out.release(writer));
+    let released = host.with_outbound(|out| out.release(writer));
+    let Released { wake, has_room, may_read, failed } = released;
     drop(failed);
     if let Some(waker) = wake {
         waker.wake();
     }
     if has_room {
         host.handle_room();
+    } else if may_read {
+        host.wake_reader();
     }
 }
 

@@ -72,8 +72,11 @@ pub(crate) struct Eagerness {
 pub(crate) struct Released {
     /// The flusher, when bytes are left for it.
     pub(crate) wake: Option<Waker>,
-    /// Those who wait for room, or for the last long payload, may go on; who does not read must.
+    /// Those who wait for room may go on.
     pub(crate) has_room: bool,
+    /// Who does not read should look again: for the last long payload is written, or there may be
+    /// credit to read.
+    pub(crate) may_read: bool,
     /// The writer of a stream that has failed, to be dropped without the lock.
     pub(crate) failed: Option<Writer>,
 }
@@ -190,9 +193,12 @@ impl Outbound {
     }
 
     /// Whether nothing should be read until there is room: bytes wait beyond the soft limit, and for
-    /// the peer to take them. It would be wrong to wait so for credit, which has to be read.
+    /// the peer to take them. It would be wrong to wait so for credit, which has to be read; but what
+    /// needs none has its limit whatever else waits.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.is_full() && self.starved().is_none()
+        let bytes = self.queued_bytes();
+        let waits_for_credit = self.starved().is_some();
+        bytes - if waits_for_credit { self.body_bytes } else { 0 } > SOFT_BYTES_MAX
     }
 
     /// Bytes that wait to be written. What somebody writes at this moment is not among them.
@@ -278,19 +284,16 @@ impl Outbound {
     pub(crate) fn release(&mut self, mut writer: Writer) -> Released {
         if self.is_failed {
             let wake = self.flusher.take();
-            return Released { wake, has_room: false, failed: Some(writer) };
+            return Released { wake, has_room: false, may_read: false, failed: Some(writer) };
         }
         let waiting = self.pending.len() + self.body_bytes;
         let was_full = waiting + writer.bytes_held() > SOFT_BYTES_MAX;
-        // Who waits for the last payload may go on too.
         let has_ended = writer.is_done() && writer.has_piece() && self.bodies.is_empty();
         if writer.is_done() {
             writer.clear();
             writer.buf.shrink_to(BUFFER_BYTES_KEPT);
         }
         let is_idle = writer.is_done() && self.is_empty();
-        // Who waits for room has to read now, for there is the credit.
-        let is_starved = was_full && self.starved().is_some();
         if is_idle {
             for buffer in [&mut writer.buf, &mut self.pending] {
                 if buffer.capacity() > IDLE_BYTES_KEPT {
@@ -299,11 +302,12 @@ impl Outbound {
             }
         }
         self.writer = Some(writer);
-        let has_room = has_ended || is_starved || (was_full && !self.is_full());
+        let has_room = was_full && !self.is_full();
+        let may_read = has_ended || (was_full && self.starved().is_some());
         // The flusher knows how long payloads have waited for credit.
         let rests = is_idle && self.bodies.is_empty() && !self.is_closing;
         let wake = if rests { None } else { self.flusher.take() };
-        Released { wake, has_room, failed: None }
+        Released { wake, has_room, may_read, failed: None }
     }
 
     /// Nothing is appended any more; the frames that are there are written, then the stream is shut

@@ -425,6 +425,10 @@ impl FlushHost for ServerShared {
         self.handle_table_change();
     }
 
+    fn wake_reader(&self) {
+        self.reader.wake();
+    }
+
     fn handle_stall(&self, after: Duration) {
         self.fail(ErrorKind::Stalled { peer: self.address.clone(), after }.into());
     }
