@@ -326,18 +326,23 @@ impl Outbound {
     /// keep the connection's state. To be dropped without the lock.
     #[must_use]
     pub(crate) fn fail(&mut self) -> Option<Writer> {
-        self.is_failed = true;
-        self.pending = Vec::new();
         self.drop_bodies();
-        self.writer.take()
+        self.stop()
     }
 
-    /// A write failed, or takes too long: as [`Outbound::fail`]. What the stream did not take was
-    /// not sent, and is not counted as handed to it.
+    /// A write failed, or takes too long: [`Outbound::fail`] is to follow. What the stream did not
+    /// take was not sent, and is not counted as handed to it; payloads stay until then, to say what
+    /// else was not.
     #[must_use]
     pub(crate) fn fail_writing(&mut self, writer: Writer) -> (Writer, Option<Writer>) {
         self.handed -= writer.bytes_left() as u64;
-        (writer, self.fail())
+        (writer, self.stop())
+    }
+
+    fn stop(&mut self) -> Option<Writer> {
+        self.is_failed = true;
+        self.pending = Vec::new();
+        self.writer.take()
     }
 
     pub(crate) const fn is_failed(&self) -> bool {
