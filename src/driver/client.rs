@@ -520,6 +520,7 @@ impl ClientState {
         self.leaving = Some(goaway.reason);
         if goaway.last_call != Goaway::ANY_CALL {
             self.proto.calls.lose_above(goaway.last_call, |token| wakers.extend(token.take()));
+            self.out.drop_bodies_above(goaway.last_call);
         }
         wakers.extend(self.queue.first(usize::MAX).cloned());
     }

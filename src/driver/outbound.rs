@@ -156,6 +156,12 @@ impl Outbound {
         true
     }
 
+    /// Gives up what is left of the payloads of calls with higher ids.
+    pub(crate) fn drop_bodies_above(&mut self, last: CallId) {
+        self.bodies.retain(|body| body.call <= last);
+        self.body_bytes = self.bodies.iter().map(Body::bytes_held).sum();
+    }
+
     /// How many payloads were not handed over to their last byte.
     pub(crate) fn bodies(&self) -> usize {
         self.bodies.len()
