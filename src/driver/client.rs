@@ -526,7 +526,7 @@ impl ClientState {
     }
 
     fn room(&self) -> usize {
-        if self.out.is_full() { 0 } else { self.proto.calls.room() }
+        if self.out.holds_calls() { 0 } else { self.proto.calls.room() }
     }
 
     /// Who may enter now.
@@ -566,6 +566,7 @@ impl FlushHost for ClientShared {
         if beat == Beat::Ping {
             append_control(out.pending(), Kind::PING, CallId::CONNECTION, &[], &PING);
         }
+        wakers.extend(state.next_waiters()); // A payload that was given up makes room.
         drop(state); // The flusher itself is here: it writes what was appended.
         wakers.into_iter().for_each(Waker::wake);
         if beat == Beat::Dead {

@@ -198,6 +198,13 @@ impl Outbound {
         self.queued_bytes() > SOFT_BYTES_MAX
     }
 
+    /// Whether calls should wait to be sent. Not for one long payload, nor for a few: who waits for
+    /// credit waits with pieces alone (FL-10).
+    pub(crate) fn holds_calls(&self) -> bool {
+        let frame_bytes = self.queued_bytes() - self.body_bytes;
+        frame_bytes > SOFT_BYTES_MAX || self.body_bytes > BODY_BYTES_MAX
+    }
+
     /// Whether nothing should be read until there is room: bytes wait beyond the soft limit, and for
     /// the peer to take them. It would be wrong to wait so for credit, which has to be read; but what
     /// needs none has its limit whatever else waits.
@@ -294,6 +301,8 @@ impl Outbound {
         }
         let waiting = self.pending.len() + self.body_bytes;
         let was_full = waiting + writer.bytes_held() > SOFT_BYTES_MAX;
+        let held_calls = self.pending.len() + writer.bytes_held() > SOFT_BYTES_MAX
+            || self.body_bytes + writer.bytes_held() > BODY_BYTES_MAX;
         let has_ended = writer.is_done() && writer.has_piece() && self.bodies.is_empty();
         if writer.is_done() {
             writer.clear();
@@ -308,7 +317,7 @@ impl Outbound {
             }
         }
         self.writer = Some(writer);
-        let has_room = was_full && !self.is_full();
+        let has_room = (was_full && !self.is_full()) || (held_calls && !self.holds_calls());
         let may_read = has_ended || (was_full && self.starved().is_some());
         // The flusher knows how long payloads have waited for credit.
         let rests = is_idle && self.bodies.is_empty() && !self.is_closing;
@@ -409,6 +418,8 @@ pub(crate) fn threshold_bytes(in_flight: usize) -> usize {
 
 /// Soft limit of bytes that wait to be written.
 pub(crate) const SOFT_BYTES_MAX: usize = 1024 * 1024;
+/// Soft limit of a client's long payloads that wait to be sent: four of the longest.
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Each of the two buffers of an idle connection keeps this much, so that a lone call needs not
 /// allocate.
 const IDLE_BYTES_KEPT: usize = 1024;
