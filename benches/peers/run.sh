@@ -47,7 +47,7 @@ for argument in "$@"; do
     previous=$argument
 done
 
-# What a peer needs to be built, and the feature that it is behind; these two need nothing.
+# The feature that a peer is behind; switchback and limit are always there.
 features=(--all-features)
 if [[ -n $peers ]]; then
     chosen=
@@ -60,6 +60,10 @@ if [[ -n $peers ]]; then
     features=(--no-default-features --features "${chosen#,}")
 fi
 need strace strace
+# The peers make their code from schemas without help, but for capnp, which has a compiler in C++.
+case ,${peers:-capnp}, in
+    *,capnp,*) need capnp capnproto ;;
+esac
 
 manifest=$here/Cargo.toml
 cargo build --release --locked --manifest-path "$manifest" "${features[@]}" ||

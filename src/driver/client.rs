@@ -423,7 +423,7 @@ impl ClientShared {
             return Start::Ended(ErrorKind::IdsExhausted.into());
         };
         seal_frame(frame, opened.id);
-        state.out.pending().extend_from_slice(frame);
+        state.out.append(frame);
         if let Some(parts) = parts {
             state.out.push_body(Body::of_request(opened.id, parts));
         }
@@ -520,12 +520,13 @@ impl ClientState {
         self.leaving = Some(goaway.reason);
         if goaway.last_call != Goaway::ANY_CALL {
             self.proto.calls.lose_above(goaway.last_call, |token| wakers.extend(token.take()));
+            self.out.drop_bodies_above(goaway.last_call);
         }
         wakers.extend(self.queue.first(usize::MAX).cloned());
     }
 
     fn room(&self) -> usize {
-        if self.out.is_full() { 0 } else { self.proto.calls.room() }
+        if self.out.holds_calls() { 0 } else { self.proto.calls.room() }
     }
 
     /// Who may enter now.
@@ -565,6 +566,7 @@ impl FlushHost for ClientShared {
         if beat == Beat::Ping {
             append_control(out.pending(), Kind::PING, CallId::CONNECTION, &[], &PING);
         }
+        wakers.extend(state.next_waiters()); // A payload that was given up makes room.
         drop(state); // The flusher itself is here: it writes what was appended.
         wakers.into_iter().for_each(Waker::wake);
         if beat == Beat::Dead {
@@ -577,6 +579,10 @@ impl FlushHost for ClientShared {
     fn handle_room(&self) {
         let next = self.lock().next_waiters();
         next.into_iter().for_each(Waker::wake);
+    }
+
+    fn wake_reader(&self) {
+        // It never stops (LD-12).
     }
 
     fn handle_done(&self) {

@@ -11,8 +11,8 @@ use bytes::BytesMut;
 
 /// Bytes read from a socket at once: best from 1 to 512 calls in flight, as measured.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
-/// Bytes read at once while fragments come: some of them whole, so that few bytes of one that is not
-/// have to be moved.
+/// Bytes read at once while fragments come: some of them whole, so that few bytes of one that is
+/// not have to be moved.
 pub(crate) const LONG_READ_BYTES: usize = 256 * 1024;
 /// Larger buffers are given back to the system.
 const KEPT_BYTES_MAX: usize = 64 * 1024;

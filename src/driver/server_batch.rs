@@ -189,8 +189,7 @@ impl<'a> Batch<'a> {
             connection: Arc::<ServerShared>::clone(self.shared),
         };
         if request.flags.has_more() {
-            self.begin_upload((entry, codec), cx, (admitted, scope), request.payload);
-            return None;
+            return self.begin_upload((entry, codec), cx, (admitted, scope), request.payload);
         }
         let (payload, limits) = (request.payload, &self.settings.decode);
         let incoming = Incoming { payload, bytes: None, codec, limits };

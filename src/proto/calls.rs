@@ -223,7 +223,7 @@ impl<T: Default> CallTable<T> {
             return Ok(());
         }
         if before == 0 {
-            slot.reply = pool::take();
+            slot.reply = pool::LONG.take();
         }
         // Without memory for one, what there is of the others is given back: the lengths differ
         // then, which tells at the end.
@@ -451,7 +451,7 @@ impl<T: Default> Slot<T> {
             self.reply.clear();
         }
         if self.reply.capacity() > REPLY_BYTES_KEPT {
-            pool::give(std::mem::take(&mut self.reply));
+            pool::LONG.give(std::mem::take(&mut self.reply));
         }
     }
 }

@@ -1,52 +1,81 @@
-//! Buffers of long messages, used again.
+//! Buffers that are used again.
 //!
 //! A message of 1 MiB needs as much memory each time, and the system's allocator gives so much back
 //! to the kernel when it is freed: to get it again, page by page, is a quarter of what such a call
-//! costs. Here it is kept for the next.
+//! costs. Here it is kept for the next. So are the buffers of connections that write much at one
+//! moment and nothing at the next.
 //!
-//! Invariants: at most `POOL_BYTES_MAX` are kept, in the whole process, and none when there is no
-//! memory for something else; what a buffer held, nobody sees again.
+//! Invariants: each pool keeps no more than its limit, in the whole process, and nothing when there
+//! is no memory for something else; what a buffer held, nobody sees again.
 //! Why one for the process: a buffer is filled on one thread and dropped on another.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// What is not in use.
-static POOL: Mutex<Pool> = Mutex::new(Pool { buffers: Vec::new(), bytes: 0 });
+/// Buffers of messages that come in pieces.
+pub(crate) static LONG: Pool = Pool::new(16 * 1024, 8 * 1024 * 1024);
+/// Buffers of connections' output.
+pub(crate) static OUTPUT: Pool = Pool::new(1024, 1024 * 1024);
 
-struct Pool {
+/// What is not in use.
+pub(crate) struct Pool {
+    kept: Mutex<Kept>,
+    /// A smaller buffer is not worth the lock.
+    buffer_bytes_min: usize,
+    bytes_max: usize,
+}
+
+struct Kept {
     buffers: Vec<Vec<u8>>,
     /// All their capacities.
     bytes: usize,
 }
 
-/// A buffer on loan: given back when the last one who reads it is done.
+/// A buffer of a long message on loan: given back when the last one who reads it is done.
 struct Loan(Vec<u8>);
 
-/// An empty buffer, with more or less room.
-pub(crate) fn take() -> Vec<u8> {
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    let buffer = pool.buffers.pop().unwrap_or_default();
-    pool.bytes -= buffer.capacity();
-    buffer
+impl Pool {
+    const fn new(buffer_bytes_min: usize, bytes_max: usize) -> Self {
+        let kept = Mutex::new(Kept { buffers: Vec::new(), bytes: 0 });
+        Self { kept, buffer_bytes_min, bytes_max }
+    }
+
+    /// An empty buffer, with more or less room.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        let mut kept = self.lock();
+        let buffer = kept.buffers.pop().unwrap_or_default();
+        kept.bytes -= buffer.capacity();
+        buffer
+    }
+
+    /// Gives a buffer back.
+    pub(crate) fn give(&self, mut buffer: Vec<u8>) {
+        let bytes = buffer.capacity();
+        if bytes < self.buffer_bytes_min {
+            return;
+        }
+        buffer.clear();
+        let mut kept = self.lock();
+        if kept.bytes + bytes <= self.bytes_max {
+            kept.bytes += bytes;
+            kept.buffers.push(buffer);
+        }
+    }
+
+    fn clear(&self) {
+        let mut kept = self.lock();
+        let buffers = std::mem::take(&mut kept.buffers);
+        kept.bytes = 0;
+        drop((kept, buffers));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Gives a buffer back.
-pub(crate) fn give(mut buffer: Vec<u8>) {
-    let bytes = buffer.capacity();
-    if bytes < BUFFER_BYTES_MIN {
-        return;
-    }
-    buffer.clear();
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    if pool.bytes + bytes <= POOL_BYTES_MAX {
-        pool.bytes += bytes;
-        pool.buffers.push(buffer);
-    }
-}
-
-/// What a buffer holds; it is given back when nobody has that any more.
+/// What a buffer of a long message holds; it is given back when nobody has that any more.
 pub(crate) fn into_bytes(buffer: Vec<u8>) -> Bytes {
     Bytes::from_owner(Loan(buffer))
 }
@@ -54,10 +83,8 @@ pub(crate) fn into_bytes(buffer: Vec<u8>) -> Bytes {
 /// Gives everything back to the system.
 #[cold]
 pub(crate) fn clear() {
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    let buffers = std::mem::take(&mut pool.buffers);
-    pool.bytes = 0;
-    drop((pool, buffers));
+    LONG.clear();
+    OUTPUT.clear();
 }
 
 impl AsRef<[u8]> for Loan {
@@ -68,49 +95,41 @@ impl AsRef<[u8]> for Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        give(std::mem::take(&mut self.0));
+        LONG.give(std::mem::take(&mut self.0));
     }
 }
-
-/// What is kept for the next messages.
-const POOL_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// A smaller buffer is not worth the lock.
-const BUFFER_BYTES_MIN: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What was lent comes back empty when its last reader is gone, and never is more kept than may
-    /// be. One test, for the pool is one.
+    /// Never is more kept than may be, nor what is too small.
     #[test]
-    fn buffers_come_back_up_to_a_limit() {
-        clear();
-        let mut buffer = take();
-        assert_eq!(buffer.capacity(), 0);
-        buffer.resize(100_000, 7);
-        let bytes = into_bytes(buffer);
-        let tail = bytes.slice(99_000..);
-        drop(bytes);
-        assert_eq!(tail[..], [7; 1000]);
-        drop(tail);
-        let back = take();
-        assert!(back.is_empty() && back.capacity() >= 100_000);
-
-        give(back);
+    fn buffers_are_kept_up_to_a_limit() {
+        let pool = Pool::new(1000, 50_000);
+        assert_eq!(pool.take().capacity(), 0);
         for _ in 0..100 {
-            give(Vec::with_capacity(1 << 20));
+            pool.give(vec![7; 4000]);
+            pool.give(vec![7; 999]);
         }
-        give(Vec::with_capacity(BUFFER_BYTES_MIN - 1));
-        let mut kept = 0;
-        loop {
-            let buffer = take();
-            if buffer.capacity() == 0 {
-                break;
-            }
-            assert!(buffer.capacity() >= BUFFER_BYTES_MIN);
-            kept += buffer.capacity();
-        }
-        assert!(kept <= POOL_BYTES_MAX && kept > POOL_BYTES_MAX - (2 << 20), "{kept}");
+        let taken: Vec<Vec<u8>> =
+            std::iter::repeat_with(|| pool.take()).take_while(|b| b.capacity() > 0).collect();
+        assert_eq!(taken.len(), 12);
+        assert!(taken.iter().all(|buffer| buffer.is_empty() && buffer.capacity() == 4000));
+        pool.give(vec![7; 4000]);
+        pool.clear();
+        assert_eq!(pool.take().capacity(), 0);
+    }
+
+    /// What was lent comes back when its last reader is gone.
+    #[test]
+    fn what_was_lent_comes_back() {
+        let bytes = into_bytes(vec![7; 123_457]);
+        let tail = bytes.slice(123_000..);
+        drop(bytes);
+        assert_eq!(tail[..], [7; 457]);
+        drop(tail);
+        let mut taken = std::iter::repeat_with(|| LONG.take()).take_while(|b| b.capacity() > 0);
+        assert!(taken.any(|buffer| buffer.is_empty() && buffer.capacity() == 123_457));
     }
 }

@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// Answers with the bytes it was sent.
-fn raw_echo() -> Method {
+pub(crate) fn raw_echo() -> Method {
     Method::infallible(
         "it.Blob/raw",
         1,
@@ -22,7 +22,7 @@ fn raw_echo() -> Method {
     )
 }
 
-fn raw_stub() -> Plain<RawBytes, RawBytes> {
+pub(crate) fn raw_stub() -> Plain<RawBytes, RawBytes> {
     plain("it.Blob/raw")
 }
 
@@ -41,7 +41,7 @@ fn server() -> Server {
 }
 
 /// Bytes that tell where they belong.
-fn blob(len: usize, seed: u8) -> Bytes {
+pub(crate) fn blob(len: usize, seed: u8) -> Bytes {
     (0..len).map(|at| (at / 251) as u8 ^ (at % 251) as u8 ^ seed).collect::<Vec<u8>>().into()
 }
 
@@ -125,7 +125,7 @@ async fn ca_14_a_message_that_is_too_long_in_pieces_is_not_sent() {
 }
 
 /// A client of bytes that takes pieces, its handshake done.
-async fn piecewise(server: Server) -> (Raw, tokio::task::JoinHandle<switchback::Error>) {
+pub(crate) async fn piecewise(server: Server) -> (Raw, tokio::task::JoinHandle<switchback::Error>) {
     let (mut raw, stream) = Raw::pair(1 << 20);
     let (_, served) = server.serve_stream(stream).unwrap();
     let served = tokio::spawn(served);
@@ -137,7 +137,7 @@ async fn piecewise(server: Server) -> (Raw, tokio::task::JoinHandle<switchback::
     (raw, served)
 }
 
-fn data(call: u32, payload: &[u8], flags: Flags) -> Vec<u8> {
+pub(crate) fn data(call: u32, payload: &[u8], flags: Flags) -> Vec<u8> {
     let mut out = Vec::new();
     append_data_head(&mut out, CallId(call), payload.len().try_into().unwrap(), flags);
     out.extend_from_slice(payload);
@@ -207,7 +207,7 @@ async fn fl_7_an_upload_that_ends_early_was_not_processed() {
     assert_eq!(raw.reply().await.status, Code::OK);
 }
 
-/// FL-6, FL-7: a request that is refused is refused at its first frame, and its rest is thrown away.
+/// FL-6, FL-7: a request is refused at its first frame, and its rest is thrown away.
 #[tokio::test]
 async fn fl_6_a_refusal_does_not_wait_for_the_rest() {
     let (mut raw, _served) = piecewise(server()).await;

@@ -65,7 +65,8 @@ fn frame(out: &mut String, plan: &Plan) {
     ));
     let title = "Calls a second over TCP on loopback, a message of about 50 bytes echoed";
     text(out, LEFT, 24.0, "start", 16, title);
-    let under = "tokio multi-thread with 2 workers on both sides, two processes; the axis is logarithmic; `limit` is no RPC, but the floor";
+    let under = "tokio multi-thread with 2 workers on both sides, two processes; the axis is \
+                 logarithmic; limit is no RPC, but the floor";
     text(out, LEFT, 42.0, "start", 12, under);
     let step = (WIDTH - LEFT - RIGHT) / plan.peers.len() as f64;
     for (at, peer) in plan.peers.iter().enumerate() {

@@ -51,14 +51,15 @@ fn head(out: &mut String, plan: &Plan, abouts: &[(&str, About)]) -> Result<(), F
     let versions: Vec<String> = versions.collect::<Result<_, _>>()?;
     writeln!(out, "{}", versions.join(", "))?;
     let cores = std::thread::available_parallelism()?;
-    writeln!(out, "{}, {cores} cores, Linux {}", processor()?, kernel()?)?;
+    let (processor, kernel, load) = (processor()?, kernel()?, plan.machine_load);
+    writeln!(out, "{processor}, {cores} cores, Linux {kernel}, load {load:.2} before the run")?;
     writeln!(
         out,
         "Server and client are two processes on 127.0.0.1 with TCP_NODELAY. {} rounds of {} ms\n\
-         after {} ms of warm-up, peers interleaved. Figures are medians over the rounds, [lowest ..\n\
-         highest]; ratios are medians of the ratios inside each round. CPU in us per call, which is\n\
-         s per million calls. Allocations per call are those of the whole process, in one round of\n\
-         its own. p50, p99, p999 in us.",
+         after {} ms of warm-up, peers interleaved. Figures are medians over the rounds, [lowest\n\
+         .. highest]; ratios are medians of the ratios inside each round. CPU in us per call,\n\
+         which is s per million calls. Allocations per call are those of the whole process, in\n\
+         one round of its own. p50, p99, p999 in us.",
         plan.rounds,
         plan.measured.as_millis(),
         plan.warm_up.as_millis(),
