@@ -44,7 +44,9 @@ pub(super) fn serve(frames: &[RawFrame<'_>], setup: u8) {
             }
             Ok(ServerEvent::Cancel(id)) => assert!(id <= before && id.is_client()),
             Ok(ServerEvent::Piece(data)) => assert!(data.call <= before && data.call.is_client()),
-            Ok(ServerEvent::Stray(Data { call, .. })) => assert!(call <= before && call.is_client()),
+            Ok(ServerEvent::Stray(Data { call, .. })) => {
+                assert!(call <= before && call.is_client())
+            }
             Ok(ServerEvent::LostPiece(_)) => unreachable!("no frame was given up"),
             Ok(
                 ServerEvent::Nothing
