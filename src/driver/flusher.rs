@@ -174,11 +174,11 @@ impl<H: FlushHost> Flusher<H> {
                 Next::End => return Poll::Ready(true),
                 Next::Idle { starved } => {
                     self.has_yielded = false;
-                    if self.is_starved(starved) {
+                    let is_starved = self.is_starved(starved);
+                    if is_starved {
                         self.host.handle_stall(self.write_timeout);
-                        return Poll::Ready(true);
                     }
-                    return Poll::Ready(false);
+                    return Poll::Ready(is_starved);
                 }
                 Next::Yield => {
                     self.has_yielded = true;

@@ -171,7 +171,7 @@ impl<'a> Batch<'a> {
             self.refuse(request.call, Code::DEADLINE_EXCEEDED, message);
             return Some(Code::DEADLINE_EXCEEDED);
         }
-        let (entry, bytes) = (Arc::clone(entry), request_bytes(request));
+        let bytes = request_bytes(request);
         let admitted = Admitted { read_at: self.read_at, deadline, bytes };
         let attempt = request.attempt_priority >> 4; // CA-9
         let scope = Scope { deadline, is_retry: attempt > 0 };
@@ -189,11 +189,11 @@ impl<'a> Batch<'a> {
             connection: Arc::<ServerShared>::clone(self.shared),
         };
         if request.flags.has_more() {
+            let entry = Arc::clone(entry);
             return self.begin_upload((entry, codec), cx, (admitted, scope), request.payload);
         }
         let (payload, limits) = (request.payload, &self.settings.decode);
         let incoming = Incoming { payload, bytes: None, codec, limits };
-        let entry = &entry;
         if !self.settings.interceptors.is_empty() {
             return self.intercept(entry, (admitted, scope), cx, incoming);
         }
@@ -213,16 +213,20 @@ impl<'a> Batch<'a> {
                 return Some(status.code());
             }
             Err(panic) => {
-                self.count(Some(entry));
-                self.tally.started += 1;
-                self.tally.ended(Outcome::Failed);
-                // User code ran: nobody may take this for not processed.
                 let status = panicked(self.shared, &*panic);
-                append_status(self.out, request.call, (&status, None), status.disposition());
-                self.flush_if_large();
+                self.answer_panic(entry, request.call, &status);
             }
         }
         None
+    }
+
+    /// User code ran: nobody may take this for not processed.
+    fn answer_panic(&mut self, entry: &Arc<Entry>, call: CallId, status: &Status) {
+        self.count(Some(entry));
+        self.tally.started += 1;
+        self.tally.ended(Outcome::Failed);
+        append_status(self.out, call, (status, None), status.disposition());
+        self.flush_if_large();
     }
 
     /// Puts the interceptors between a call and its handler.

@@ -153,7 +153,10 @@ impl Judge<'_> {
             ServerEvent::Stray(data) if self.shared.is_pending(data.call) => {
                 return Err(ServerConnection::stray().into()); // FL-8
             }
-            ServerEvent::Stray(data) => self.judge_piece(&data, now)?,
+            ServerEvent::Stray(data) if data.payload.is_empty() => {
+                self.conduct.handle_idle_frame(now)?; // FL-8
+            }
+            ServerEvent::Stray(_) => {}
             ServerEvent::Credit(bytes) => {
                 let flusher = self.shared.lock().out.grant(bytes)?;
                 if let Some(flusher) = flusher {

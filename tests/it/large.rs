@@ -228,7 +228,7 @@ async fn ca_11_uploads_count_against_the_bytes_in_flight() {
     let (mut raw, _served) = piecewise(server().config(config)).await;
     raw.write(&Ask::new(1, "it.Blob/raw").more()).await;
     for _ in 0..4 {
-        raw.write(&data(1, &[1; 65_536], Flags::MORE)).await;
+        raw.write(&data(1, &[1; 60_000], Flags::MORE)).await;
     }
     let reply = raw.reply().await;
     let full = (Code::OVERLOADED, Disposition::NotProcessed);
