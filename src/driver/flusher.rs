@@ -174,11 +174,7 @@ impl<H: FlushHost> Flusher<H> {
                 Next::End => return Poll::Ready(true),
                 Next::Idle { starved } => {
                     self.has_yielded = false;
-                    let is_starved = self.is_starved(starved);
-                    if is_starved {
-                        self.host.handle_stall(self.write_timeout);
-                    }
-                    return Poll::Ready(is_starved);
+                    return Poll::Ready(self.has_starved(starved));
                 }
                 Next::Yield => {
                     self.has_yielded = true;
@@ -221,14 +217,19 @@ impl<H: FlushHost> Flusher<H> {
         false
     }
 
-    /// Whether the peer has granted no credit for too long, with so many pieces handed over.
-    fn is_starved(&mut self, pieces: Option<u64>) -> bool {
+    /// Gives the peer up that has granted no credit for too long, with so many pieces handed over;
+    /// says whether it is one.
+    fn has_starved(&mut self, pieces: Option<u64>) -> bool {
         let Some(pieces) = pieces else {
             self.hunger = None;
             return false;
         };
         if let Some(hunger) = self.hunger.filter(|hunger| hunger.pieces == pieces) {
-            return self.runtime.clock.now() >= hunger.until;
+            let is_over = self.runtime.clock.now() >= hunger.until;
+            if is_over {
+                self.host.handle_stall(self.write_timeout);
+            }
+            return is_over;
         }
         self.hunger = Some(Hunger { pieces, until: self.runtime.after(self.write_timeout) });
         false
