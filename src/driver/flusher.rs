@@ -264,9 +264,9 @@ impl<H: FlushHost> Flusher<H> {
         })
     }
 
-    /// Sweeps if it is time (`Ready`), else sees to it that it is woken when it is. `hunger` is when
-    /// a wait for credit becomes too long; who has something to write does not look at that, and
-    /// could be woken for one that is over again and again.
+    /// Sweeps if it is time (`Ready`), else sees to it that it is woken when it is. `hunger` is
+    /// when a wait for credit becomes too long; who has something to write does not look at that,
+    /// and would be woken again and again for one that is over.
     fn poll_sweep(&mut self, cx: &mut Context<'_>, hunger: Option<Instant>) -> Poll<()> {
         let waits = self.stall.map(|stall| stall.until).into_iter().chain(hunger);
         let Some(deadline) = self.host.next_deadline().into_iter().chain(waits).min() else {

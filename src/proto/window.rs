@@ -7,8 +7,8 @@
 //!
 //! Invariant: `left + on their way + due <= max`, on their way counted in both directions; so the
 //! receiver is never sent more than it said it would take, and the sender never waits for more than
-//! half of a window, or [`GRANT_BYTES`], of bytes that have been taken: on a slow link the rest would
-//! take longer than a sender waits (LD-12).
+//! half of a window, or [`GRANT_BYTES`], of bytes that have been taken: on a slow link the rest
+//! would take longer than a sender waits (LD-12).
 //! Why bytes of fragments alone: all other frames are small, or bounded by the calls in flight.
 
 use crate::proto::Violation;

@@ -190,7 +190,8 @@ fn a_wait_for_credit_that_is_over_is_forgotten() {
             raw.frame().await;
             raw.write(&ask_many(1, 200)).await;
             settle().await;
-            raw.control(Kind::PING, b"12345678").await; // It looks, and sees that there is no credit.
+            // It looks, and sees that there is no credit.
+            raw.control(Kind::PING, b"12345678").await;
             tokio::time::sleep(S * 9).await;
             raw.write(&credit(WINDOW)).await;
             tokio::time::sleep(S * 9).await;
@@ -296,9 +297,9 @@ async fn fl_10_small_calls_do_not_wait_for_credit() {
     assert_eq!(in_time(small).await.unwrap(), Ok(7));
 }
 
-/// LD-11: pieces that ask for nothing are counted, whether their call is there or not.
+/// FL-8, LD-11: pieces that ask for nothing are counted, whether their call is there or not.
 #[tokio::test]
-async fn ld_11_a_flood_of_empty_pieces_is_ended() {
+async fn fl_8_a_flood_of_empty_pieces_is_ended() {
     let (mut raw, _served) = piecewise(Server::new().method(echo())).await;
     raw.ask(Ask::new(1, "it.Echo/echo")).await;
     assert_eq!(raw.reply().await.status, Code::OK);
@@ -309,4 +310,23 @@ async fn ld_11_a_flood_of_empty_pieces_is_ended() {
         }
     }
     assert_eq!(in_time(raw.last_word()).await, CloseReason::TOO_MANY_FRAMES);
+}
+
+/// FL-8: a piece out of turn closes the connection: of a call that was not begun, and of one that
+/// runs and whose last piece was read.
+#[tokio::test]
+async fn fl_8_a_piece_out_of_turn_closes() {
+    for (call, is_whole) in [(3, false), (1, true)] {
+        let gate = Gate::default();
+        let server = Server::new().method(gate.method("it.Gate/pass"));
+        let (mut raw, _served) = piecewise(server).await;
+        raw.write(&Ask { payload: &[], ..Ask::new(1, "it.Gate/pass") }.more()).await;
+        if is_whole {
+            raw.write(&data(1, &[7], Flags::NONE)).await;
+            gate.entered.reach(1).await;
+        }
+        raw.write(&data(call, &[7], Flags::NONE)).await;
+        let (reason, last_call, _) = in_time(raw.close()).await;
+        assert_eq!((reason, last_call), (CloseReason::PROTOCOL, 1));
+    }
 }
