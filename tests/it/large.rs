@@ -208,11 +208,7 @@ async fn fl_7_an_upload_that_ends_early_was_not_processed() {
     assert_eq!(raw.reply().await.status, Code::OK);
 }
 
-<<<<<<< HEAD
 /// FL-6, FL-7: a request is refused at its first frame, and its rest is thrown away.
-=======
-/// FL-6, FL-7: a request that is refused is refused at its first frame; its rest is thrown away.
->>>>>>> large-fuzz
 #[tokio::test]
 async fn fl_6_a_refusal_does_not_wait_for_the_rest() {
     let (mut raw, _served) = piecewise(server()).await;
