@@ -5,6 +5,9 @@ from common import (LEDGER, V2_ERROR, V2_REQUEST, V2_RESPONSE, V2_TEXT, encoded,
                     method, outcome, same)
 
 
+LONGEST = bytes(range(256)) * 256  # the payload of a DATA, FL-4
+
+
 def request(**changes):
     fields = {"kind": "REQUEST", "call": 1, "method": LEDGER, "version": 2, "codec": 1,
               "attempt": 0, "priority": 0, "timeout_ms": 10000, "fingerprint": fold(V2_TEXT),
@@ -35,6 +38,14 @@ def close(**changes):
 def goaway(**changes):
     return {"kind": "GOAWAY", "call": 0, "last_call": 4294967295, "reason": 1,
             "grace_ms": 30000} | changes
+
+
+def data(payload=b"", **changes):
+    return {"kind": "DATA", "call": 1, "payload_hex": payload.hex()} | changes
+
+
+def credit(size):
+    return {"kind": "CREDIT", "call": 0, "bytes": size}
 
 
 def ping(kind="PING", opaque="0001020304050607"):
@@ -74,6 +85,10 @@ def plain_frames():
         ("hello_ack_limits", hello_ack(frame_bytes_max=4294967295, calls_max=4294967295,
                                        build="x" * 64)),
         ("hello_ack_fallback", hello_ack(fallback=True)),
+        ("hello_window_least", hello(window_connection=65536)),
+        ("hello_window_most", hello(build="x", window_connection=4294967295)),
+        ("hello_ack_window", hello_ack(window_connection=4194304)),
+        ("hello_ack_fallback_and_window", hello_ack(fallback=True, window_connection=65536)),
         ("table_empty", {"kind": "TABLE", "call": 0, "payload_hex": wire.table_payload([]).hex()}),
         ("table_one", {"kind": "TABLE", "call": 0, "payload_hex": table}),
         ("table_update", {"kind": "TABLE_UPDATE", "call": 0, "payload_hex": table}),
@@ -89,6 +104,8 @@ def plain_frames():
                                     attempt=1, priority=1, timeout_ms=4294967295,
                                     fingerprint=4294967295)),
         ("request_over", request(timeout_ms=0, priority=2)),
+        ("request_more", request(more=True, payload_hex=v2, metadata=[meta("k", b"v")])),
+        ("request_more_empty", request(more=True, call=3)),
         ("response_ok", response(payload_hex=encoded(V2_RESPONSE, {"entry": 41, "balance": -300}))),
         ("response_ok_empty", response(call=4294967295)),
         ("request_json", request(method=wire.method_id("interop.Peer/echo"), version=1, codec=3,
@@ -112,6 +129,14 @@ def plain_frames():
         ("response_unknown_status", response(status=32767, codec=0)),
         ("cancel", {"kind": "CANCEL", "call": 1}),
         ("cancel_high_call", {"kind": "CANCEL", "call": 4294967295}),
+        ("data", data(b"the end")),
+        ("data_more", data(b"and so on", more=True, call=4294967295)),
+        ("data_empty", data()),
+        ("data_more_empty", data(more=True)),
+        ("data_longest", data(LONGEST, more=True)),
+        ("credit", credit(2097152)),
+        ("credit_zero", credit(0)),
+        ("credit_most", credit(4294967295)),
         ("ping", ping()),
         ("ping_zero", ping(opaque="00" * 8)),
         ("pong", ping("PONG")),
@@ -136,6 +161,10 @@ def lenient_frames():
         ("hello_ack_unknown_tlvs", wire.frame(
             "HELLO_ACK", ext=wire.handshake_tlvs(hello_ack()) + twice)),
         ("request_low_flags", request_raw(flags=0x09)),
+        ("request_more_low_flags", request_raw(flags=0x8F, ext=extra)),
+        ("data_tlv", wire.frame("DATA", 3, ext=twice, payload=b"x")),
+        ("data_more_tlv_low_flags", wire.frame("DATA", 3, ext=extra, payload=b"x", flags=0x85)),
+        ("credit_tlv", wire.frame("CREDIT", fixed=bytes(3) + b"\x01", ext=extra, flags=1)),
         ("request_unknown_tlvs", request_raw(ext=wire.tlv(1, b"") + meta_tlv(b"k", b"v") + extra)),
         ("request_reserved_priority_bits", request_raw(tail=0x2E)),
         ("request_ext_limit", request_raw(ext=wire.tlv(1000, bytes(8188)))),
@@ -177,10 +206,12 @@ def broken_transport():
         ("head_crc_call_flipped", flipped(call, 11, 1), None, "HEAD_CRC"),
         ("head_crc_itself_flipped", flipped(good, 15, 0), None, "HEAD_CRC"),
         ("head_crc_zeros", bytes(16), None, "HEAD_CRC"),
-        ("head_crc_before_kind", flipped(wire.frame(0x13), 15, 0), None, "HEAD_CRC"),
+        ("head_crc_before_kind", flipped(wire.frame(0x15), 15, 0), None, "HEAD_CRC"),
         ("body_crc_payload_flipped", flipped(call, 33, 3), None, "BODY_CRC"),
         ("body_crc_fixed_flipped", flipped(call, 16, 0), None, "BODY_CRC"),
         ("body_crc_itself_flipped", flipped(good, len(good) - 1, 0), None, "BODY_CRC"),
+        ("body_crc_data_flipped", flipped(wire.frame("DATA", 1, payload=b"x"), 16, 0), None,
+         "BODY_CRC"),
         ("body_crc_empty_body", flipped(wire.frame("CANCEL", 1), 19, 0), None, "BODY_CRC"),
         ("body_crc_skipped_kind", flipped(skipped, 17, 0), None, "BODY_CRC"),
         ("too_large_default", with_body_len(call, 4194305)[:16], None, "FRAME_TOO_LARGE"),
@@ -191,18 +222,25 @@ def broken_transport():
         ("too_large_skipped_kind", with_body_len(skipped, 65537)[:16], 65536, "FRAME_TOO_LARGE"),
         ("at_limit", with_body_len(call, 65536)[:16], 65536, "INCOMPLETE"),
         ("unknown_kind_zero", wire.frame(0x00), None, "UNKNOWN_KIND"),
-        ("unknown_kind_data", wire.frame(0x13, 1, payload=b"x"), None, "UNKNOWN_KIND"),
-        ("unknown_kind_credit", wire.frame(0x14, 1), None, "UNKNOWN_KIND"),
+        ("unknown_kind_15", wire.frame(0x15, 1, payload=b"x"), None, "UNKNOWN_KIND"),
         ("unknown_kind_24", wire.frame(0x24, payload=bytes(10)), None, "UNKNOWN_KIND"),
         ("unknown_kind_highest", wire.frame(0x7F), None, "UNKNOWN_KIND"),
         ("high_flag_ping", wire.frame("PING", payload=bytes(8), flags=0x10), None, "UNKNOWN_FLAG"),
         ("high_flag_response", wire.frame("RESPONSE", 1, bytes(4), flags=0x80), None,
          "UNKNOWN_FLAG"),
         ("high_flag_cancel", wire.frame("CANCEL", 1, flags=0x4F), None, "UNKNOWN_FLAG"),
+        ("high_flag_data", wire.frame("DATA", 1, flags=0x40), None, "UNKNOWN_FLAG"),
+        ("high_flag_data_more", wire.frame("DATA", 1, flags=0xA0), None, "UNKNOWN_FLAG"),
+        ("more_on_cancel", wire.frame("CANCEL", 1, flags=0x80), None, "UNKNOWN_FLAG"),
+        ("more_on_credit", wire.frame("CREDIT", fixed=bytes(4), flags=0x80), None, "UNKNOWN_FLAG"),
+        ("more_on_hello", wire.frame("HELLO", ext=wire.handshake_tlvs(hello()), flags=0x80), None,
+         "UNKNOWN_FLAG"),
+        ("more_on_skipped_kind", wire.frame(0x90, flags=0x80), None, "UNKNOWN_FLAG"),
         ("high_flag_skipped_kind", wire.frame(0x90, flags=0x20), None, "UNKNOWN_FLAG"),
         ("no_room_for_crc", with_body_len(wire.frame("CANCEL", 1), 3)[:19], None, "MALFORMED"),
         ("no_room_for_fixed", wire.frame("REQUEST", 1, bytes(15)), None, "MALFORMED"),
         ("no_room_for_response", wire.frame("RESPONSE", 1, bytes(3)), None, "MALFORMED"),
+        ("no_room_for_credit", wire.frame("CREDIT", 0, bytes(3)), None, "MALFORMED"),
         ("no_room_for_goaway", wire.frame("GOAWAY", 0, bytes(9)), None, "MALFORMED"),
         ("no_room_for_close", wire.frame("CLOSE", 0, bytes(5)), None, "MALFORMED"),
         ("no_room_for_ext", ext_len_of(wire.frame("CANCEL", 1, payload=b"abc"), 4), None,
@@ -241,6 +279,9 @@ def broken_bodies():
         ("critical_tlv_response", response_raw(ext=critical), "UNKNOWN_TLV"),
         ("critical_tlv_cancel", wire.frame("CANCEL", 1, ext=critical), "UNKNOWN_TLV"),
         ("critical_tlv_ping", wire.frame("PING", ext=critical, payload=bytes(8)), "UNKNOWN_TLV"),
+        ("critical_tlv_data", wire.frame("DATA", 1, ext=critical, payload=b"x"), "UNKNOWN_TLV"),
+        ("critical_tlv_credit", wire.frame("CREDIT", 0, bytes(4), critical), "UNKNOWN_TLV"),
+        ("data_tlv_cut", wire.frame("DATA", 1, ext=b"\x00\x20\x00", payload=b"x"), "MALFORMED"),
         ("hello_payload", wire.frame("HELLO", ext=wire.handshake_tlvs(hello()), payload=b"x"),
          "MALFORMED"),
         ("hello_frame_limit_low", handshake("HELLO", change={1: wire.be(65535, 4)}), "MALFORMED"),
@@ -265,6 +306,14 @@ def broken_bodies():
         ("hello_ack_fallback_value", handshake("HELLO_ACK", change={7: b"\x01"}), "MALFORMED"),
         ("hello_ack_fallback_twice", handshake("HELLO_ACK", change={7: b""}, extra=wire.tlv(7, b"")),
          "MALFORMED"),
+        ("hello_window_low", handshake("HELLO", change={9: wire.be(65535, 4)}), "MALFORMED"),
+        ("hello_window_size_3", handshake("HELLO", change={9: b"\x01\x00\x00"}), "MALFORMED"),
+        ("hello_window_size_8", handshake("HELLO", change={9: wire.be(65536, 8)}), "MALFORMED"),
+        ("hello_window_twice", handshake("HELLO", change={9: wire.be(65536, 4)},
+                                         extra=wire.tlv(9, wire.be(65536, 4))), "MALFORMED"),
+        ("hello_ack_window_low", handshake("HELLO_ACK", change={9: bytes(4)}), "MALFORMED"),
+        ("hello_ack_window_empty", handshake("HELLO_ACK", change={9: b""}), "MALFORMED"),
+        ("hello_ack_window_size_5", handshake("HELLO_ACK", change={9: b"\x01" * 5}), "MALFORMED"),
         ("hello_payload_and_critical_tlv", with_payload(handshake("HELLO", extra=critical)),
          "UNKNOWN_TLV"),
         ("ping_7_and_critical_tlv", wire.frame("PING", ext=critical, payload=bytes(7)),
@@ -291,6 +340,9 @@ def broken_bodies():
         ("response_key_twice", response_raw(status=12, ext=wire.tlv(2, bytes(4)) * 2), "MALFORMED"),
         ("response_metadata_name", response_raw(ext=meta_tlv(b"Upper")), "MALFORMED"),
         ("cancel_payload", wire.frame("CANCEL", 1, payload=b"x"), "MALFORMED"),
+        ("data_65537", wire.frame("DATA", 1, payload=LONGEST + b"x"), "MALFORMED"),
+        ("credit_payload", wire.frame("CREDIT", 0, bytes(4), payload=b"x"), "MALFORMED"),
+        ("credit_8", wire.frame("CREDIT", 0, wire.be(1, 8)), "MALFORMED"),
         ("ping_7", wire.frame("PING", payload=bytes(7)), "MALFORMED"),
         ("pong_9", wire.frame("PONG", payload=bytes(9)), "MALFORMED"),
         ("goaway_payload", wire.frame("GOAWAY", fixed=bytes(10), payload=b"x"), "MALFORMED"),
@@ -307,7 +359,7 @@ def broken_bodies():
 def refused_frames():
     """(name, bytes, status): the call is answered, the connection stays open."""
     flags = [(f"flag_{bit:02x}", request_raw(flags=bit, call=5), "UNSUPPORTED_FLAG")
-             for bit in (0x10, 0x20, 0x40, 0x80, 0xFF)]
+             for bit in (0x10, 0x20, 0x40, 0xC0, 0xFF)]
     blocks = [
         ("critical_tlv", wire.tlv(0x8001, b"")),
         ("critical_tlv_after_metadata", meta_tlv(b"k") + wire.tlv(0xFFFF, b"")),

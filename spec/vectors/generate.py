@@ -20,8 +20,10 @@ import wire  # noqa: E402
 from common import (  # noqa: E402
     BALANCE, LEDGER, V1_REQUEST, V1_RESPONSE, V1_TEXT, V2_REQUEST, V2_RESPONSE, V2_TEXT, encoded,
     fold, hex64, method, outcome, same)
+from flow import check_fragments, fragments  # noqa: E402
 from frame_vectors import (  # noqa: E402
     check_frames, close, frames, hello, hello_ack, meta, ping, request, response)
+from listed import check_numbers, numbers  # noqa: E402
 from payload_vectors import CODEC_FILES  # noqa: E402
 from unexpected import check_unexpected, unexpected, write_page  # noqa: E402
 
@@ -326,14 +328,15 @@ def check_fingerprints(doc):
 def conversation():
     listed = table_list()
     first = wire.preface(1, 1)
-    greeting = wire.encode(hello(build="ledger-client 1.4.0"))
+    greeting = wire.encode(hello(build="ledger-client 1.4.0", window_connection=4194304))
     transcript = hex64(wire.fnv64(first + greeting))
     v2, v1 = fold(V2_TEXT), fold(V1_TEXT)
     asked = {"from": 7, "to": 9, "cents": 12500, "memo": "rent"}
     old = encoded(V1_REQUEST, {"from": 7, "to": 9, "cents": 12500})
     frames_list = [
         ("server", "HELLO_ACK", hello_ack(tables=[wire.table_hash(listed["two_methods"])],
-                                          build="ledger 2.0.0", transcript=transcript)),
+                                          build="ledger 2.0.0", transcript=transcript,
+                                          window_connection=4194304)),
         ("server", "TABLE", {"kind": "TABLE", "call": 0,
                              "payload_hex": wire.table_payload(listed["two_methods"]).hex()}),
         ("client", "REQUEST: transfer, version 2", request(
@@ -401,9 +404,11 @@ FILES = {
     "prefaces.json": (prefaces, check_prefaces),
     "tables.json": (tables, check_tables),
     "names.json": (names, check_names),
+    "numbers.json": (numbers, check_numbers),
     "fingerprints.json": (fingerprints, check_fingerprints),
     **CODEC_FILES,
     "conversations.json": (conversation, check_conversation),
+    "fragments.json": (fragments, check_fragments),
     "unexpected.json": (unexpected, check_unexpected),
 }
 

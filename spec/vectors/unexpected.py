@@ -1,8 +1,9 @@
 """unexpected.json: what a peer may do wrong, as conversations to be held with a server or a client
 under test; and the tables of ../unexpected.md, which say the same for people.
 
-The rows are in unexpected_rows.py, unexpected_calls.py and unexpected_liveness.py. Here is what
-they are made of, how they are checked, and how they are written down. The shapes are described in
+The rows are in unexpected_rows.py, unexpected_calls.py, unexpected_liveness.py and
+unexpected_flow.py. Here is what they are made of, how they are checked, and how they are written
+down. The shapes are described in
 README.md beside it.
 """
 
@@ -19,9 +20,10 @@ PAGE = HERE.parent / "unexpected.md"
 ECHO_NAME, HOLD_NAME = "ux.Echo/echo", "ux.Echo/hold"
 ECHO, HOLD = wire.method_id(ECHO_NAME), wire.method_id(HOLD_NAME)
 TEXT = "u64->u64!never"
-LIMIT = 4194304  # frame_bytes_max of the side under test
+LIMIT = 131072  # frame_bytes_max of the side under test
+WINDOW = 65536  # its window_connection
 LIMITS = {
-    "frame_bytes_max": LIMIT, "handshake_timeout_ms": 5000, "calls_max": 1024,
+    "frame_bytes_max": LIMIT, "window_connection": WINDOW, "handshake_timeout_ms": 5000, "calls_max": 1024,
     "frame_timeout_ms": 5000, "write_timeout_ms": 10000, "idle_timeout_ms": 300000,
     "silence_ms": 5000, "patience_ms": 5000,
     "pings": 4, "idle_frames": 256, "errors": 100, "cancel_window": 500,
@@ -54,6 +56,8 @@ def places(text, call=1, transcript=bytes(8)):
             out += wire.be(1, 4)
         elif name == "ping":
             out += bytes(8)
+        elif name.startswith("zeros "):
+            out += bytes(int(name[6:]))
         else:
             raise SystemExit(f"no such place: {name}")
     return out
@@ -288,8 +292,9 @@ def case(number, name, rule, server, client):
 
 def unexpected():
     from unexpected_calls import requests_to_answers
+    from unexpected_flow import flow
     from unexpected_rows import framing_and_handshake
-    rows = framing_and_handshake() + requests_to_answers()
+    rows = framing_and_handshake() + requests_to_answers() + flow()
     return {
         "methods": [
             {"name": ECHO_NAME, "version": 1, "text": TEXT, "does": "answers with its request"},
@@ -304,7 +309,7 @@ def unexpected():
 
 
 BY_BYTES = {"HEAD_CRC", "BODY_CRC", "FRAME_TOO_LARGE", "UNKNOWN_KIND", "UNKNOWN_FLAG",
-            "UNKNOWN_TLV", "MALFORMED"}
+            "UNKNOWN_TLV", "MALFORMED", "FLOW_CONTROL"}
 STEPS = {"send", "expect", "wait_ms", "end_of_input", "caller", "subject"}
 
 
@@ -345,7 +350,7 @@ def first_fault(sent):
     found = outcome(wire.parse_preface, sent)
     if isinstance(found, str):
         return found
-    at, limit = 8, 16384
+    at, limit, flow = 8, 16384, Flow()
     while at < len(sent):
         got = outcome(wire.decode, sent[at:], limit)
         if got == "INCOMPLETE":
@@ -360,6 +365,10 @@ def first_fault(sent):
             return None
         if fields["kind"] in ("HELLO", "HELLO_ACK"):
             limit = LIMIT
+        # FR-12 comes first, and is not judged here.
+        bad = flow.fault(fields, used - 16) if limit == LIMIT else None
+        if bad is not None:
+            return bad
         if fields["kind"] in ("TABLE", "TABLE_UPDATE"):
             payload = bytes.fromhex(fields["payload_hex"])
             bad = outcome(wire.parse_table, payload, fields["kind"] == "TABLE_UPDATE")
@@ -367,6 +376,37 @@ def first_fault(sent):
                 return bad
         at += used
     return None
+
+
+class Flow:
+    """What is wrong with fragments and credits, where the side under test sends none itself, and
+    grants as late as it may."""
+
+    def __init__(self):
+        self.open, self.taken = WINDOW, 0
+        self.sizes = {}  # of messages, by call
+
+    def fault(self, fields, body_len):
+        kind, call = fields["kind"], fields["call"]
+        if kind == "CREDIT":
+            # Nothing was sent, so the whole window is open.
+            return None if call else "FLOW_CONTROL"
+        if kind == "REQUEST" and "more" in fields:
+            self.sizes[call] = body_len
+        elif kind == "RESPONSE" and call in self.sizes:
+            # FL-3: with any other status what came in DATA is thrown away.
+            before = self.sizes.pop(call) - 8 if fields["status"] <= 1 else 0
+            return "FRAME_TOO_LARGE" if before + body_len > LIMIT else None
+        elif kind == "DATA":
+            size = len(fields["payload_hex"]) // 2
+            if size > self.open:
+                return "FLOW_CONTROL"
+            self.open, self.taken = self.open - size, self.taken + size
+            if 2 * self.taken >= WINDOW:
+                self.open, self.taken = self.open + self.taken, 0
+            self.sizes[call] = self.sizes.get(call, 4 + 4) + size
+            return "FRAME_TOO_LARGE" if self.sizes[call] > LIMIT else None
+        return None
 
 
 def defined_rules():
@@ -392,6 +432,8 @@ def words(held):
         elif step.get("expect") == "GOAWAY":
             last = step["last_call"]
             said.append("GOAWAY " + ("for any call" if last == 2 ** 32 - 1 else str(last)))
+        elif step.get("expect") == "CREDIT":
+            said.append(f"CREDIT {step['bytes']}")
         elif step.get("expect") in ("PING", "PONG", "CANCEL"):
             said.append(step["expect"])
     then = held["then"]

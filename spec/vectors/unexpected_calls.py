@@ -50,7 +50,7 @@ def ids():
          s_open(ask(1), served(1), ask(777), served(777)), ONLY_CLIENTS),
         (308, "the highest id there is, first", "CA-1",
          s_open(ask(highest), served(highest), again=None), ONLY_CLIENTS),
-        unusable(309, "the id of a call that was refused for its flags", flags=0x80),
+        unusable(309, "the id of a call that was refused for its flags", flags=0x40),
         unusable(310, "the id of a call that was refused for its metadata", ext=b"\x00"),
     ]
 
@@ -92,10 +92,12 @@ def requests():
         one(330, "flag 0x10", "FR-8", "UNSUPPORTED_FLAG", flags=0x10),
         one(331, "flag 0x20", "FR-8", "UNSUPPORTED_FLAG", flags=0x20),
         one(332, "flag 0x40", "FR-8", "UNSUPPORTED_FLAG", flags=0x40),
-        one(333, "flag 0x80", "FR-8", "UNSUPPORTED_FLAG", flags=0x80),
+        (333, "flag 0x80, MORE, then the DATA that ends it", "FR-8 FL-2",
+         s_open(ask(1, flags=0x80), wire.frame("DATA", 1), served(1), needs=["fragments"]),
+         ONLY_CLIENTS),
         # which comes first
         one(335, "a high flag and metadata that is malformed", "CA-3", "UNSUPPORTED_FLAG",
-            flags=0x80, ext=b"\x00"),
+            flags=0x40, ext=b"\x00"),
         one(336, "malformed metadata for a method that nobody has", "CA-3", "BAD_METADATA",
             method=UNKNOWN, ext=b"\x00"),
         one(337, "a method that nobody has, version 0, codec 0, timeout_ms 0", "CA-3",
@@ -109,7 +111,7 @@ def requests():
         one(341, "timeout_ms 0 and an empty payload", "CA-3", "DEADLINE_EXCEEDED", timeout_ms=0,
             payload=b""),
         (342, "a high flag on an id that was used", "CA-3 CA-1",
-         s_close("CALL_ID", ask(1), served(1), ask(1, flags=0x80), last_call=1), ONLY_CLIENTS),
+         s_close("CALL_ID", ask(1), served(1), ask(1, flags=0x40), last_call=1), ONLY_CLIENTS),
         (343, "five calls in one piece, the second and the fourth refused", "CA-2 CA-3",
          s_open(ask(1) + ask(3, UNKNOWN) + ask(5) + ask(7, version=9) + ask(9),
                 served(1), refused(3, "UNKNOWN_METHOD"), served(5),

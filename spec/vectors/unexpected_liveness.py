@@ -74,7 +74,7 @@ def refusals():
     return [
         wrong(621, "for methods that nobody has", "UNKNOWN_METHOD", method=UNKNOWN),
         wrong(622, "with metadata that is malformed", "BAD_METADATA", ext=b"\x00"),
-        wrong(623, "with a high flag", "UNSUPPORTED_FLAG", flags=0x80),
+        wrong(623, "with a high flag", "UNSUPPORTED_FLAG", flags=0x40),
         wrong(624, "with a payload that does not decode", "BAD_PAYLOAD", payload=b"\xff"),
         (625, "100 REQUESTs at once for methods that nobody has, 33 more a second later",
          "LD-11 CA-3", s_open(*refused_times(100), wait(1000), *refused_times(33)), ONLY_CLIENTS),

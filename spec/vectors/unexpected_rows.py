@@ -86,13 +86,13 @@ def framing():
 
 def kinds():
     skipped = wire.frame(0xA5, 5, ext=b"\xff\xff\xff", payload=b"\x00")
-    zero = bytes(8)
     return [
+        (129, "kind 0x15", "FR-7", *both_close("UNKNOWN_KIND", wire.frame(0x15, 1, payload=b"x"))),
         (130, "kind 0x00", "FR-7", *both_close("UNKNOWN_KIND", wire.frame(0x00))),
-        (131, "kind 0x13, reserved for DATA", "FR-7",
-         *both_close("UNKNOWN_KIND", wire.frame(0x13, 1, payload=b"x"))),
-        (132, "kind 0x14, reserved for CREDIT", "FR-7",
-         *both_close("UNKNOWN_KIND", wire.frame(0x14, payload=zero))),
+        (131, "kind 0x13, DATA, for no REQUEST and without MORE", "FL-8",
+         *both_close("PROTOCOL", wire.frame(0x13, 1, payload=b"x"), needs=["fragments"])),
+        (132, "kind 0x14, CREDIT, with a payload", "FR-11",
+         *both_close("MALFORMED", wire.frame(0x14, payload=bytes(8)), needs=["fragments"])),
         (133, "kind 0x7f", "FR-7", *both_close("UNKNOWN_KIND", wire.frame(0x7F))),
         (134, "kind 0x80, empty", "FR-7", *both_go_on(wire.frame(0x80))),
         (135, "kind 0xff, a body", "FR-7", *both_go_on(wire.frame(0xFF, payload=bytes(300)))),
@@ -159,7 +159,7 @@ def kinds():
 
 
 def order():
-    skip_flag = wire.frame(0x13, flags=0x80)
+    skip_flag = wire.frame(0x15, flags=0x80)
     bad_body = wire.frame("RESPONSE", 1, bytes([0, 0, 3, 1]))
     return [
         (170, "a wrong `head_crc` and `body_len` 4294967295", "FR-2 FR-3",
@@ -181,7 +181,7 @@ def order():
         (178, "a malformed body out of turn", "FR-2 FR-12",
          s_close("MALFORMED", hello(drop=1)), c_close("MALFORMED", hello_ack(drop=1))),
         (179, "a high flag on a REQUEST whose `body_crc` is wrong", "FR-2 FR-5",
-         s_close("BODY_CRC", flipped(ask(1, flags=0x80), 20)), ONLY_CLIENTS),
+         s_close("BODY_CRC", flipped(ask(1, flags=0x40), 20)), ONLY_CLIENTS),
     ]
 
 

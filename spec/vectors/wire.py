@@ -11,12 +11,17 @@ FRAME_BYTES_MAX = 4 * 1024 * 1024
 EXT_BYTES_MAX = 8192
 KINDS = {
     0x01: "HELLO", 0x02: "HELLO_ACK", 0x03: "TABLE", 0x04: "TABLE_UPDATE",
-    0x10: "REQUEST", 0x11: "RESPONSE", 0x12: "CANCEL",
+    0x10: "REQUEST", 0x11: "RESPONSE", 0x12: "CANCEL", 0x13: "DATA", 0x14: "CREDIT",
     0x20: "PING", 0x21: "PONG", 0x22: "GOAWAY", 0x23: "CLOSE",
 }
 CODES = {name: code for code, name in KINDS.items()}
-FIXED_BYTES = {"REQUEST": 16, "RESPONSE": 4, "GOAWAY": 10, "CLOSE": 6}
+FIXED_BYTES = {"REQUEST": 16, "RESPONSE": 4, "CREDIT": 4, "GOAWAY": 10, "CLOSE": 6}
 CRITICAL = 0x8000
+KNOWN_KEYS = {"HELLO": (1, 3, 4, 5, 9), "HELLO_ACK": (1, 2, 3, 4, 5, 6, 7, 9), "REQUEST": (16,),
+              "RESPONSE": (1, 2, 3, 4, 5, 6, 7, 16)}
+MORE = 0x80  # FL-2, a flag of these kinds
+MORE_KINDS = ("REQUEST", "DATA")
+DATA_BYTES_MAX = 65536  # FL-4
 
 
 class Bad(Exception):
@@ -123,7 +128,7 @@ def encode(f):
         fixed = be(f["method"], 4) + be(f["version"], 2) + be(f["codec"], 1)
         fixed += be(f["attempt"] << 4 | f["priority"], 1)
         fixed += be(f["timeout_ms"], 4) + be(f["fingerprint"], 4)
-        return frame(kind, call, fixed, metadata_tlvs(f["metadata"]), payload)
+        return frame(kind, call, fixed, metadata_tlvs(f["metadata"]), payload, more(f))
     if kind == "RESPONSE":
         fixed = be(f["status"], 2) + be(f["disposition"], 1) + be(f["codec"], 1)
         return frame(kind, call, fixed, response_tlvs(f), payload)
@@ -133,9 +138,15 @@ def encode(f):
     if kind == "GOAWAY":
         fixed = be(f["last_call"], 4) + be(f["reason"], 2) + be(f["grace_ms"], 4)
         return frame(kind, call, fixed)
+    if kind == "CREDIT":
+        return frame(kind, call, be(f["bytes"], 4))
     if kind in ("PING", "PONG"):
         return frame(kind, call, payload=bytes.fromhex(f["opaque_hex"]))
-    return frame(kind, call, payload=payload)
+    return frame(kind, call, payload=payload, flags=more(f))
+
+
+def more(f):
+    return MORE if f.get("more") else 0
 
 
 def handshake_tlvs(f):
@@ -151,6 +162,8 @@ def handshake_tlvs(f):
         ext += tlv(6, bytes.fromhex(f["transcript"]))
     if f.get("fallback"):
         ext += tlv(7, b"")
+    if "window_connection" in f:
+        ext += tlv(9, be(f["window_connection"], 4))
     return ext
 
 
@@ -194,7 +207,7 @@ def decode(data, limit=FRAME_BYTES_MAX):
     kind = KINDS.get(code)
     if kind is None and not code & 0x80:
         raise Bad("UNKNOWN_KIND")
-    if flags & 0xF0 and kind != "REQUEST":
+    if unknown_flags(kind, flags) and kind != "REQUEST":
         raise Bad("UNKNOWN_FLAG")
     fixed = FIXED_BYTES.get(kind, 0)
     need(ext_len <= EXT_BYTES_MAX and body_len >= 4 + fixed + ext_len)
@@ -212,8 +225,15 @@ def decode(data, limit=FRAME_BYTES_MAX):
     return fields, 16 + body_len
 
 
+def unknown_flags(kind, flags):
+    """FR-8: the high flags that mean nothing there."""
+    return flags & (0x70 if kind in MORE_KINDS else 0xF0)
+
+
 def parse(f, flags, fixed, ext, payload):
     kind = f["kind"]
+    if kind in MORE_KINDS and flags & MORE:
+        f["more"] = True
     if kind in ("HELLO", "HELLO_ACK"):
         parse_handshake(f, ext)
         need(not payload)
@@ -234,6 +254,12 @@ def parse(f, flags, fixed, ext, payload):
         elif kind in ("PING", "PONG"):
             need(len(payload) == 8)
             f["opaque_hex"] = payload.hex()
+        elif kind == "CREDIT":
+            need(not payload)
+            f["bytes"] = num(fixed)
+        elif kind == "DATA":
+            need(len(payload) <= DATA_BYTES_MAX)
+            f["payload_hex"] = payload.hex()
         elif kind == "CANCEL":
             need(not payload)
         else:
@@ -242,7 +268,7 @@ def parse(f, flags, fixed, ext, payload):
 
 def parse_handshake(f, ext):
     ack = f["kind"] == "HELLO_ACK"
-    known = dict(known_tlvs(ext, (1, 2, 3, 4, 5, 6, 7) if ack else (1, 3, 4, 5)))
+    known = dict(known_tlvs(ext, KNOWN_KEYS[f["kind"]]))
     need({1, 3} <= known.keys() and (not ack or {2, 5, 6} <= known.keys()))
     f["frame_bytes_max"] = sized(known[1], 4)
     need(f["frame_bytes_max"] >= 65536)
@@ -262,6 +288,9 @@ def parse_handshake(f, ext):
         if 7 in known:
             sized(known[7], 0)
             f["fallback"] = True
+    if 9 in known:
+        f["window_connection"] = sized(known[9], 4)
+        need(f["window_connection"] >= 65536)
 
 
 def parse_metadata(values):
@@ -276,13 +305,13 @@ def parse_metadata(values):
 
 
 def parse_request(f, flags, fixed, ext):
-    if flags & 0xF0:
+    if unknown_flags("REQUEST", flags):
         raise Refused("UNSUPPORTED_FLAG")
     f["method"], f["version"], f["codec"] = num(fixed[:4]), num(fixed[4:6]), fixed[6]
     f["attempt"], f["priority"] = fixed[7] >> 4, fixed[7] & 3
     f["timeout_ms"], f["fingerprint"] = num(fixed[8:12]), num(fixed[12:16])
     try:
-        pairs = known_tlvs(ext, (16,), repeatable=(16,))
+        pairs = known_tlvs(ext, KNOWN_KEYS["REQUEST"], repeatable=(16,))
         f["metadata"] = parse_metadata([value for _, value in pairs])
     except Bad:
         raise Refused("BAD_METADATA") from None
@@ -291,7 +320,7 @@ def parse_request(f, flags, fixed, ext):
 def parse_response(f, fixed, ext, payload):
     f["status"], f["disposition"], f["codec"] = num(fixed[:2]), fixed[2], fixed[3]
     need(f["status"] < 0x8000 and f["disposition"] <= 2)
-    pairs = known_tlvs(ext, (1, 2, 3, 4, 5, 6, 7, 16), repeatable=(16,))
+    pairs = known_tlvs(ext, KNOWN_KEYS["RESPONSE"], repeatable=(16,))
     one = dict(pairs)
     if 1 in one:
         f["message"] = text(one[1], 1024)

@@ -18,8 +18,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use crate::client::connector::{Connector, Wait};
 use crate::client::described::Described;
 use crate::client::failures::{lost, not_connected, unsupported};
@@ -32,7 +30,7 @@ use crate::proto::{CallOutcome, Ticket};
 use crate::service::{Answer, CallEnd, CallError, CodecIds, End, Metadata, MetadataBlock};
 use crate::service::{Parts, Status, StubVersion, WHOLE_BYTES_MAX, finish_message};
 use crate::util::bugs::{Bug, is_seeded};
-use crate::util::current_scope;
+use crate::util::{current_scope, pool};
 use crate::wire::{CallId, CloseReason, Code, Disposition, FrameTooLarge, RequestFields, Response};
 use crate::wire::{TIMEOUT_MS_MAX, begin_request};
 
@@ -380,7 +378,7 @@ impl<Q, R, E> Call<Q, R, E> {
                     let payload_len = reply.len() - ext_len;
                     // A long one is not copied for whoever wants to keep it.
                     let is_long = payload_len > WHOLE_BYTES_MAX;
-                    let whole = is_long.then(|| Bytes::from(std::mem::take(reply)));
+                    let whole = is_long.then(|| pool::into_bytes(std::mem::take(reply)));
                     let (payload, ext) = whole.as_deref().unwrap_or(reply).split_at(payload_len);
                     let response = Response { call: id, status, disposition, codec, ext, payload };
                     let bytes = whole.as_ref().map(|whole| whole.slice(..payload_len));

@@ -423,7 +423,7 @@ impl ClientShared {
             return Start::Ended(ErrorKind::IdsExhausted.into());
         };
         seal_frame(frame, opened.id);
-        state.out.pending().extend_from_slice(frame);
+        state.out.append(frame);
         if let Some(parts) = parts {
             state.out.push_body(Body::of_request(opened.id, parts));
         }

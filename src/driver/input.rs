@@ -9,13 +9,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use crate::driver::scratch::{READ_BYTES, with_read};
+use crate::driver::scratch::{READ_BYTES, with_long_read, with_read};
 use crate::proto::Violation;
 use crate::util::{OutOfMemory, try_grow};
-use crate::wire::CallId;
+use crate::wire::{BODY_CRC_BYTES, CallId, EXT_BYTES_MAX, FRAGMENT_BYTES_MAX, HEAD_BYTES};
 
 /// The read half of a stream.
 pub(crate) struct InputStream {
@@ -93,6 +93,11 @@ impl InputStream {
         if self.carry.unused().len() + missing_bytes <= READ_BYTES {
             return self.poll_scratch(cx, judge);
         }
+        if missing_bytes > READ_BYTES
+            && self.carry.unused().len() + missing_bytes <= FRAME_BYTES_LONG
+        {
+            return self.poll_long_turn(cx, missing_bytes, judge);
+        }
         // Doubles with what arrived, up to the frame's end; at least one plain read.
         let wanted = missing_bytes.min(self.carry.unused().len().max(READ_BYTES));
         if let Err(error) = self.carry.make_room(wanted) {
@@ -129,6 +134,41 @@ impl InputStream {
                     ReadTurn::Read
                 }
                 Err(error) => ReadTurn::Refused(error, first_bytes(scratch)),
+            })
+        })
+    }
+
+    /// A turn while fragments come: reads many of them at once, behind what there is of the first.
+    fn poll_long_turn<E>(
+        &mut self,
+        cx: &mut Context<'_>,
+        missing_bytes: usize,
+        judge: impl FnOnce(&[u8]) -> Result<Judged, E>,
+    ) -> Poll<ReadTurn<E>> {
+        // For what will be left of a fragment. A longer frame grows it by what has arrived.
+        if let Err(error) = self.carry.make_room(missing_bytes) {
+            return Poll::Ready(ReadTurn::NoMemory(error));
+        }
+        with_long_read(|scratch| {
+            let carried = self.carry.unused().len();
+            let mut buffer = ReadBuf::new(&mut scratch[carried..]);
+            match std::task::ready!(Pin::new(&mut *self.io).poll_read(cx, &mut buffer)) {
+                Ok(()) if buffer.filled().is_empty() => return Poll::Ready(ReadTurn::End),
+                Ok(()) => {}
+                Err(error) => return Poll::Ready(ReadTurn::Failed(error)),
+            }
+            let read = buffer.filled().len();
+            self.read_bytes += read as u64;
+            scratch[..carried].copy_from_slice(self.carry.unused());
+            let bytes = &scratch[..carried + read];
+            Poll::Ready(match judge(bytes) {
+                Ok(judged) => {
+                    self.is_unjudged = judged.is_paused;
+                    self.used_bytes += judged.used_bytes as u64;
+                    self.carry.replace(&bytes[judged.used_bytes..]);
+                    ReadTurn::Read
+                }
+                Err(error) => ReadTurn::Refused(error, first_bytes(bytes)),
             })
         })
     }
@@ -194,11 +234,11 @@ impl Carry {
     fn replace(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             *self = Self::default();
-        } else {
-            self.bytes.clear();
-            self.bytes.extend_from_slice(bytes);
-            self.at = 0;
+            return;
         }
+        self.bytes.clear();
+        self.at = 0;
+        self.bytes.extend_from_slice(bytes);
     }
 
     fn use_up(&mut self, bytes: usize) {
@@ -253,6 +293,8 @@ impl FrameWatch {
     }
 }
 
+/// No fragment's frame is longer; a longer one is read by itself.
+const FRAME_BYTES_LONG: usize = HEAD_BYTES + EXT_BYTES_MAX + FRAGMENT_BYTES_MAX + BODY_CRC_BYTES;
 /// Of a frame that has begun, so much must come in the time there is.
 const FRAME_BYTES_MIN: u64 = 5 * 1024;
 

@@ -10,9 +10,9 @@
 //! Invariants: bytes leave in the order they were appended; whoever holds the [`Writer`] is the
 //! only one that writes; a rest that could not be written goes out before anything else; what is
 //! appended while somebody writes is never forgotten: on release, the flusher is woken for it.
-//! Each write takes the frames that are there and one piece of a long payload, if one has credit
-//! (FL-5): neither waits for more than one turn of the other. Long payloads go one after another,
-//! so that the first is whole, and worked on, while the next is on its way.
+//! Each write takes the frames that are there and a piece or some of long payloads, if there is
+//! credit (FL-5): neither waits for more than one turn of the other. Long payloads go one after
+//! another, so that the first is whole, and worked on, while the next is on its way.
 //! Why two buffers: appending must not wait for the system call.
 
 use std::collections::VecDeque;
@@ -20,10 +20,10 @@ use std::task::Waker;
 
 use tokio::io::AsyncWrite;
 
-use crate::driver::writer::Writer;
+use crate::driver::writer::{PIECES_MAX, Writer};
 use crate::proto::{Credit, Violation};
 use crate::service::Body;
-use crate::util::{OutOfMemory, try_grow};
+use crate::util::{OutOfMemory, pool, try_grow};
 use crate::wire::append_data_head;
 use crate::wire::{BODY_CRC_BYTES, CallId, FRAGMENT_BYTES_MAX, Kind, append_control};
 
@@ -36,10 +36,9 @@ pub(crate) struct Outbound {
     /// What pieces may be sent (FL-10), and how large.
     credit: Credit,
     piece_bytes_max: usize,
-    /// Pieces that were ever handed over.
+    /// Pieces that were ever handed over, and how many of them the last write took at most.
     pieces: u64,
-    /// The last frame, where it has to wait for the bodies.
-    last: Vec<u8>,
+    burst: usize,
     /// The newest PING that was not answered yet (LD-1).
     pong: Option<[u8; 8]>,
     /// Here unless somebody writes.
@@ -74,7 +73,7 @@ pub(crate) struct Eagerness {
 pub(crate) struct Released {
     /// The flusher, when bytes are left for it.
     pub(crate) wake: Option<Waker>,
-    /// Whether the output fell below its soft limit: those who wait may go on.
+    /// Those who wait for room, or for the last long payload, may go on; who does not read must.
     pub(crate) has_room: bool,
     /// The writer of a stream that has failed, to be dropped without the lock.
     pub(crate) failed: Option<Writer>,
@@ -91,7 +90,7 @@ impl Outbound {
             credit: Credit::default(),
             piece_bytes_max: FRAGMENT_BYTES_MAX,
             pieces: 0,
-            last: Vec::new(),
+            burst: 1,
             pong: None,
             writer,
             handed: 0,
@@ -165,6 +164,11 @@ impl Outbound {
         }
     }
 
+    /// How many payloads were not handed over to their last byte.
+    pub(crate) fn bodies(&self) -> usize {
+        self.bodies.len()
+    }
+
     fn drop_bodies(&mut self) {
         self.bodies = VecDeque::new();
         self.body_bytes = 0;
@@ -188,12 +192,40 @@ impl Outbound {
 
     /// Makes room for so many bytes of frames.
     pub(crate) fn make_room(&mut self, bytes: usize) -> Result<(), OutOfMemory> {
+        if self.pending.capacity() - self.pending.len() < bytes {
+            self.take_larger();
+        }
         try_grow(&mut self.pending, bytes)
+    }
+
+    /// Appends whole frames.
+    pub(crate) fn append(&mut self, frames: &[u8]) {
+        if self.pending.capacity() - self.pending.len() < frames.len() {
+            self.take_larger();
+        }
+        self.pending.extend_from_slice(frames);
+    }
+
+    /// Takes a larger buffer, if one is at hand that was given back.
+    #[cold]
+    fn take_larger(&mut self) {
+        let mut larger = pool::OUTPUT.take();
+        if larger.capacity() > self.pending.capacity() {
+            larger.extend_from_slice(&self.pending);
+            std::mem::swap(&mut self.pending, &mut larger);
+        }
+        pool::OUTPUT.give(larger);
     }
 
     /// Whether bytes wait beyond the soft limit: callers should wait too.
     pub(crate) fn is_full(&self) -> bool {
         self.queued_bytes() > SOFT_BYTES_MAX
+    }
+
+    /// Whether nothing should be read until there is room: bytes wait beyond the soft limit, and
+    /// for the peer to take them. It would be wrong to wait so for credit, which has to be read.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.is_full() && self.starved().is_none()
     }
 
     /// Bytes that wait to be written. What somebody writes at this moment is not among them.
@@ -235,12 +267,7 @@ impl Outbound {
 
     /// Whether nothing is to be written now.
     fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.pong.is_none() && !self.has_piece() && !self.has_last()
-    }
-
-    /// Whether the last frame's turn has come.
-    fn has_last(&self) -> bool {
-        self.bodies.is_empty() && !self.last.is_empty()
+        self.pending.is_empty() && self.pong.is_none() && !self.has_piece()
     }
 
     /// For the flusher: the writer, if there is something to write and nobody else does.
@@ -276,7 +303,7 @@ impl Outbound {
 
     /// For the flusher: gives up waiting for more, and takes what there is for a last time.
     pub(crate) fn take_to_close(&mut self) -> Option<Writer> {
-        let is_done = self.is_closing && self.is_empty() && self.bodies.is_empty();
+        let is_done = self.is_closing && self.is_empty();
         if is_done { self.writer.take() } else { None }
     }
 
@@ -288,31 +315,33 @@ impl Outbound {
         }
         let waiting = self.pending.len() + self.body_bytes;
         let was_full = waiting + writer.bytes_held() > SOFT_BYTES_MAX;
+        // Who waits for the last payload may go on too.
+        let has_ended = writer.is_done() && writer.has_piece() && self.bodies.is_empty();
         if writer.is_done() {
             writer.clear();
             writer.buf.shrink_to(BUFFER_BYTES_KEPT);
         }
         let is_idle = writer.is_done() && self.is_empty();
+        // Who waits for room has to read now, for there is the credit.
+        let is_starved = was_full && self.starved().is_some();
         if is_idle {
             for buffer in [&mut writer.buf, &mut self.pending] {
                 if buffer.capacity() > IDLE_BYTES_KEPT {
-                    *buffer = Vec::new();
+                    pool::OUTPUT.give(std::mem::take(buffer));
                 }
             }
         }
         self.writer = Some(writer);
+        let has_room = has_ended || is_starved || (was_full && !self.is_full());
         let wake = if is_idle && !self.is_closing { None } else { self.flusher.take() };
-        Released { wake, has_room: was_full && !self.is_full(), failed: None }
+        Released { wake, has_room, failed: None }
     }
 
-    /// Appends the last frame, behind everything that is to be written before it.
-    pub(crate) fn append_last(&mut self, frame: impl FnOnce(&mut Vec<u8>)) {
-        frame(if self.bodies.is_empty() { &mut self.pending } else { &mut self.last });
-    }
-
-    /// Nothing is appended any more; what is there is written, then the stream is shut down.
-    pub(crate) const fn close(&mut self) {
+    /// Nothing is appended any more; the frames that are there are written, then the stream is shut
+    /// down. Who has payloads left for a peer that is welcome waits for them first.
+    pub(crate) fn close(&mut self) {
         self.is_closing = true;
+        self.drop_bodies();
     }
 
     pub(crate) const fn is_closing(&self) -> bool {
@@ -326,7 +355,6 @@ impl Outbound {
     pub(crate) fn fail(&mut self) -> Option<Writer> {
         self.is_failed = true;
         self.pending = Vec::new();
-        self.last = Vec::new();
         self.drop_bodies();
         self.writer.take()
     }
@@ -349,36 +377,39 @@ impl Outbound {
             append_control(&mut self.pending, Kind::PONG, CallId::CONNECTION, &[], &echo);
         }
         std::mem::swap(&mut writer.buf, &mut self.pending);
-        if self.has_last() {
-            writer.buf.append(&mut self.last);
-        }
-        self.refill_piece(&mut writer);
+        self.refill_pieces(&mut writer);
         self.handed += writer.bytes_left() as u64;
         writer
     }
 
-    /// Hands the next piece over, if there is one and credit for it.
-    fn refill_piece(&mut self, writer: &mut Writer) {
-        let credit = self.credit.left();
-        if !self.has_piece() {
-            return;
+    /// Hands pieces over, if there are some and credit for them: more of them with each turn in
+    /// which nothing else was to be said, for fewer and larger writes cost less; one beside others'
+    /// frames, so that those do not wait.
+    fn refill_pieces(&mut self, writer: &mut Writer) {
+        let is_busy = !writer.buf.is_empty();
+        self.burst = if is_busy { 1 } else { (self.burst * 2).clamp(1, PIECES_MAX) };
+        for _ in 0..self.burst {
+            if !self.has_piece() {
+                return;
+            }
+            self.refill_piece(writer);
         }
+    }
+
+    fn refill_piece(&mut self, writer: &mut Writer) {
         let Some(body) = self.bodies.front_mut() else { return };
         self.body_bytes -= body.bytes_held();
-        let max = usize::try_from(credit).unwrap_or(usize::MAX).min(self.piece_bytes_max);
-        let piece = body.next_piece(max);
-        let (is_over, flags) = (body.bytes_left() == 0, body.flags());
-        let end = if is_over { body.take_end() } else { Vec::new() };
-        if piece.is_empty() {
-            writer.buf.extend_from_slice(&end); // What was before it was given up.
-        } else {
+        let credit = usize::try_from(self.credit.left()).unwrap_or(usize::MAX);
+        let piece = body.next_piece(credit.min(self.piece_bytes_max));
+        if !piece.is_empty() {
             let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-            append_data_head(&mut writer.buf, body.call, bytes, flags);
+            append_data_head(&mut writer.buf, body.call, bytes, body.flags());
             self.credit.spend(bytes);
             self.pieces += 1;
-            writer.set_piece(piece, &end);
+            writer.push_piece(piece);
         }
-        if is_over {
+        if body.bytes_left() == 0 {
+            writer.buf.append(&mut body.take_end());
             self.bodies.pop_front();
         } else {
             self.body_bytes += body.bytes_held();

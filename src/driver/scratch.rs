@@ -11,6 +11,9 @@ use bytes::BytesMut;
 
 /// Bytes read from a socket at once: best from 1 to 512 calls in flight, as measured.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
+/// Bytes read at once while fragments come: some of them whole, so that few bytes of one that is
+/// not have to be moved.
+pub(crate) const LONG_READ_BYTES: usize = 256 * 1024;
 /// Larger buffers are given back to the system.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
@@ -20,6 +23,7 @@ thread_local! {
     static BATCH: Cell<Option<Vec<u8>>> = const { Cell::new(None) };
     static ANSWER: Cell<Option<Vec<u8>>> = const { Cell::new(None) };
     static READ: Cell<Option<BytesMut>> = const { Cell::new(None) };
+    static LONG_READ: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
 /// One frame on its way out.
@@ -50,6 +54,15 @@ pub(crate) fn with_read<T>(f: impl FnOnce(&mut BytesMut) -> T) -> T {
     if buffer.capacity() >= READ_BYTES {
         READ.set(Some(buffer));
     }
+    result
+}
+
+/// As [`with_read`], of `LONG_READ_BYTES`, with whatever is in them.
+pub(crate) fn with_long_read<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
+    let fresh = || vec![0; LONG_READ_BYTES].into_boxed_slice();
+    let mut buffer = LONG_READ.take().unwrap_or_else(fresh);
+    let result = f(&mut buffer);
+    LONG_READ.set(Some(buffer));
     result
 }
 

@@ -147,7 +147,7 @@ impl ServerReader {
                 self.handle_alarm(alarm);
                 continue;
             }
-            if self.shared.lock().out.is_full() {
+            if self.shared.lock().out.is_blocked() {
                 // Woken when there is room again. What is not read cannot be late.
                 self.frame_watch = FrameWatch::default();
                 self.alarms.set(Alarm::FRAME, None);
@@ -202,6 +202,8 @@ impl ServerReader {
             return false;
         }
         let pending = self.shared.pending_count.load(Ordering::Acquire);
+        // Answers on their way are waited for too. Looked at last: they come from pending calls.
+        let pending = pending + self.shared.lock().out.bodies();
         if is_closing && pending > 0 {
             let detail = format!("{pending} calls were cut");
             let reason = CloseReason::DRAIN_TIMEOUT;
@@ -353,7 +355,7 @@ impl ServerReader {
         }
         let last_call = self.proto.last_call();
         let mut state = self.shared.lock();
-        state.out.append_last(|out| Close { reason, last_call, detail }.append(out));
+        Close { reason, last_call, detail }.append(state.out.pending());
         state.out.close(); // Before anybody writes: no PONG may stand behind it (LD-2).
         let flush = state.out.after_append(Eagerness { is_alone: true, threshold_bytes: 0 });
         let flusher = state.out.wake();

@@ -166,7 +166,7 @@ impl ServerShared {
     }
 
     /// Appends whole frames and has them written as `eagerness` says, and `bodies` after them; says
-    /// whether the output is over its soft limit now.
+    /// whether nothing more should be read for now.
     pub(crate) fn send(&self, frames: &[u8], bodies: &mut Vec<Body>, eagerness: Eagerness) -> bool {
         let mut state = self.lock();
         if state.is_ended || state.out.is_closing() {
@@ -179,14 +179,14 @@ impl ServerShared {
             self.fail(ErrorKind::OutOfMemory { peer, bytes }.into());
             return false;
         }
-        state.out.pending().extend_from_slice(frames);
+        state.out.append(frames);
         bodies.drain(..).for_each(|body| state.out.push_body(body));
         let flush = state.out.after_append(eagerness);
         drop(state);
         self.flush(flush);
         let mut state = self.lock();
         self.recharge(&mut state);
-        state.out.is_full()
+        state.out.is_blocked()
     }
 
     /// Whether the output has room for so many bytes, or can make it.
@@ -246,7 +246,7 @@ impl ServerShared {
 
     /// Whether no call is in flight.
     pub(crate) fn is_idle(&self) -> bool {
-        self.pending_count.load(Ordering::Acquire) == 0
+        self.pending_count.load(Ordering::Acquire) == 0 && self.lock().out.bodies() == 0
     }
 
     /// Why a request of so many bytes does not fit, if it does not.
@@ -308,7 +308,7 @@ impl ServerShared {
         if !state.is_ended && !state.out.is_closing() {
             match state.out.make_room(answer.len()) {
                 Ok(()) => {
-                    state.out.pending().extend_from_slice(answer);
+                    state.out.append(answer);
                     bodies.into_iter().for_each(|body| state.out.push_body(body));
                 }
                 Err(error) => append_no_memory(state.out.pending(), id, error),

@@ -8,8 +8,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use bytes::Bytes;
-
 use crate::driver::call_task::{CallTask, end_status, panicked};
 use crate::driver::intercepted::Intercepted;
 use crate::driver::server_batch::{Batch, overloaded};
@@ -18,7 +16,7 @@ use crate::driver::uploads::{Upload, Uploads};
 use crate::proto::{Admitted, PendingEnd};
 use crate::service::append_status;
 use crate::service::{Codec, Cx, Entry, Incoming, Outcome, Respond, Run, Status, Tally};
-use crate::util::{Scope, with_scope};
+use crate::util::{Scope, pool, with_scope};
 use crate::wire::{CallId, Code, Data, Disposition};
 
 impl Batch<'_> {
@@ -33,7 +31,8 @@ impl Batch<'_> {
         let (id, read_at) = (cx.call, admitted.read_at);
         self.shared.add_pending(id, admitted);
         let codec = codec.clone();
-        self.uploads.insert(id, Upload { entry, codec, cx, scope, read_at, payload: Vec::new() });
+        self.uploads
+            .insert(id, Upload { entry, codec, cx, scope, read_at, payload: pool::LONG.take() });
         if let Err(error) = self.uploads.append(id, payload) {
             self.end_upload(id, &overloaded(self.shared, error.to_string()));
         }
@@ -55,8 +54,10 @@ impl Batch<'_> {
             return Some(status.code());
         }
         self.shared.grow_pending(call, payload.len());
-        let upload = self.uploads.remove(call).filter(|_| !has_more);
-        upload.and_then(|upload| self.run_upload(upload))
+        if has_more {
+            return None;
+        }
+        self.uploads.remove(call).and_then(|upload| self.run_upload(upload))
     }
 
     /// There was no memory for a piece of it.
@@ -68,7 +69,7 @@ impl Batch<'_> {
     /// The request is whole: starts its handler.
     fn run_upload(&mut self, upload: Upload) -> Option<Code> {
         let Upload { entry, codec, cx, scope, read_at, payload } = upload;
-        let (id, payload, limits) = (cx.call, Bytes::from(payload), &self.settings.decode);
+        let (id, payload, limits) = (cx.call, pool::into_bytes(payload), &self.settings.decode);
         if let Some(end) = self.shared.asked_to_end(id) {
             answer_end(self.shared, id, end);
             return None;

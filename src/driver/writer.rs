@@ -1,7 +1,8 @@
 //! The right to write to a connection's stream, and what is to be written.
 //!
 //! ```text
-//! buf: whole frames, and the header of a DATA | piece: its payload | tail: its CRC, a RESPONSE
+//! buf:    frames, header | CRC, header | CRC, frames
+//! pieces:                |             |               payloads of DATA
 //! ```
 //!
 //! Invariants: bytes leave in this order; a rest that could not be written goes out before anything
@@ -19,44 +20,51 @@ use crate::wire::BODY_CRC_BYTES;
 /// The right to write, with the bytes to be written.
 pub(crate) struct Writer {
     io: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Whole frames, and what stands before, between and behind the pieces.
     pub(super) buf: Vec<u8>,
-    piece: Option<Piece>,
-    /// Of all three, written.
+    /// Each with where in `buf` it stands; four bytes there are for its CRC.
+    pieces: Vec<(usize, Bytes)>,
+    piece_bytes: usize,
+    has_crcs: bool,
+    /// Of all of it, written.
     at: usize,
     /// Bytes that the stream ever took.
     written: u64,
 }
 
-/// The payload of a DATA, and what comes behind it.
-struct Piece {
-    bytes: Bytes,
-    /// Four bytes for the CRC, then whole frames.
-    tail: Vec<u8>,
-    has_crc: bool,
-}
-
 impl Writer {
     pub(super) fn new(io: Box<dyn AsyncWrite + Send + Unpin>) -> Self {
-        Self { io, buf: Vec::new(), piece: None, at: 0, written: 0 }
+        Self {
+            io,
+            buf: Vec::new(),
+            pieces: Vec::new(),
+            piece_bytes: 0,
+            has_crcs: false,
+            at: 0,
+            written: 0,
+        }
     }
 
-    /// Takes a piece, whose header stands at the end of `buf`; `frames` come behind it.
-    pub(super) fn set_piece(&mut self, bytes: Bytes, frames: &[u8]) {
-        let mut tail = Vec::with_capacity(BODY_CRC_BYTES + frames.len());
-        tail.extend_from_slice(&[0; BODY_CRC_BYTES]);
-        tail.extend_from_slice(frames);
-        self.piece = Some(Piece { bytes, tail, has_crc: false });
+    /// Adds a piece, whose header stands at the end of `buf`, and room for its CRC.
+    pub(super) fn push_piece(&mut self, bytes: Bytes) {
+        self.piece_bytes += bytes.len();
+        self.pieces.push((self.buf.len(), bytes));
+        self.buf.extend_from_slice(&[0; BODY_CRC_BYTES]);
+        self.has_crcs = false;
     }
 
     /// Bytes that are to be written.
     pub(super) fn bytes_left(&self) -> usize {
-        let piece = self.piece.as_ref().map_or(0, |piece| piece.bytes.len() + piece.tail.len());
-        self.buf.len() + piece - self.at
+        self.bytes_held() - self.at
     }
 
     /// Bytes that it was given at once.
     pub(super) fn bytes_held(&self) -> usize {
-        self.bytes_left() + self.at
+        self.buf.len() + self.piece_bytes
+    }
+
+    pub(super) fn has_piece(&self) -> bool {
+        !self.pieces.is_empty()
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -67,7 +75,8 @@ impl Writer {
     pub(super) fn clear(&mut self) {
         debug_assert!(self.is_done());
         self.buf.clear();
-        self.piece = None;
+        self.pieces.clear();
+        self.piece_bytes = 0;
         self.at = 0;
     }
 
@@ -87,12 +96,12 @@ impl Writer {
 
     /// Writes everything.
     pub(crate) fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(piece) = &mut self.piece
-            && !piece.has_crc
-        {
-            piece.has_crc = true;
-            let crc = crc32fast::hash(&piece.bytes).to_be_bytes();
-            piece.tail[..BODY_CRC_BYTES].copy_from_slice(&crc);
+        if !self.has_crcs {
+            self.has_crcs = true;
+            for (at, bytes) in &self.pieces {
+                let crc = crc32fast::hash(bytes).to_be_bytes();
+                self.buf[*at..*at + BODY_CRC_BYTES].copy_from_slice(&crc);
+            }
         }
         while !self.is_done() {
             match std::task::ready!(self.poll_write(cx)) {
@@ -109,17 +118,24 @@ impl Writer {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let io = Pin::new(&mut *self.io);
-        let Some(Piece { bytes, tail, .. }) = &self.piece else {
+        if self.pieces.is_empty() {
             return io.poll_write(cx, &self.buf[self.at..]);
-        };
-        let mut at = self.at;
-        let slices = [&self.buf[..], bytes, tail].map(|part| {
-            let written = at.min(part.len());
-            at -= written;
-            IoSlice::new(&part[written..])
-        });
-        let first = slices.iter().position(|slice| !slice.is_empty()).unwrap_or_default();
-        io.poll_write_vectored(cx, &slices[first..])
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let (mut count, mut from, mut written) = (0, 0, self.at);
+        let ends = self.pieces.iter().map(|(at, bytes)| (*at, &bytes[..]));
+        for (end, piece) in ends.chain([(self.buf.len(), &[][..])]) {
+            for part in [&self.buf[from..end], piece] {
+                let skipped = written.min(part.len());
+                written -= skipped;
+                if skipped < part.len() && count < SLICES_MAX {
+                    slices[count] = IoSlice::new(&part[skipped..]);
+                    count += 1;
+                }
+            }
+            from = end;
+        }
+        io.poll_write_vectored(cx, &slices[..count])
     }
 
     /// Shuts the write side down.
@@ -127,3 +143,8 @@ impl Writer {
         Pin::new(&mut *self.io).poll_shutdown(cx)
     }
 }
+
+/// Pieces in one write, at most.
+pub(super) const PIECES_MAX: usize = 4;
+/// A piece, and what stands before it, between two and behind the last.
+const SLICES_MAX: usize = 2 * PIECES_MAX + 1;

@@ -20,7 +20,7 @@ use std::time::Instant;
 use crate::proto::Violation;
 use crate::proto::earliest::Earliest;
 use crate::util::bugs::{Bug, is_seeded};
-use crate::util::{OutOfMemory, try_grow};
+use crate::util::{OutOfMemory, pool, try_grow};
 use crate::wire::{BODY_CRC_BYTES, CallId, Code, Data, DecodeError, Disposition, Kind};
 use crate::wire::{FRAME_BYTES_DEFAULT, RESPONSE_FIXED_BYTES, Response, push_message};
 
@@ -223,7 +223,7 @@ impl<T: Default> CallTable<T> {
             return Ok(());
         }
         if before == 0 {
-            slot.reply.clear();
+            slot.reply = pool::LONG.take();
         }
         // Without memory for one, what there is of the others is given back: the lengths differ
         // then, which tells at the end.
@@ -450,7 +450,9 @@ impl<T: Default> Slot<T> {
         if !is_seeded(Bug::StaleReply) {
             self.reply.clear();
         }
-        self.reply.shrink_to(REPLY_BYTES_KEPT);
+        if self.reply.capacity() > REPLY_BYTES_KEPT {
+            pool::LONG.give(std::mem::take(&mut self.reply));
+        }
     }
 }
 

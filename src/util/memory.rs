@@ -3,6 +3,8 @@
 //! Why: an allocation that fails elsewhere ends the process, and every call of every peer with it.
 //! Here it ends what asked for it.
 
+use crate::util::pool;
+
 /// The system gives no memory for a buffer of so many bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("no memory for {bytes} bytes")]
@@ -18,7 +20,10 @@ pub(crate) fn try_grow(buffer: &mut Vec<u8>, more: usize) -> Result<(), OutOfMem
 
 #[cold]
 fn grow(buffer: &mut Vec<u8>, more: usize) -> Result<(), OutOfMemory> {
-    let grown = buffer.try_reserve(more).or_else(|_| buffer.try_reserve_exact(more));
+    let grown = buffer.try_reserve(more).or_else(|_| {
+        pool::clear(); // What is kept for later is needed now.
+        buffer.try_reserve_exact(more)
+    });
     grown.map_err(|_| OutOfMemory { bytes: buffer.len().saturating_add(more) })
 }
 

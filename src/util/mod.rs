@@ -6,6 +6,7 @@ mod fnv;
 mod histogram;
 mod log_limit;
 mod memory;
+pub(crate) mod pool;
 mod scope;
 mod splitmix;
 

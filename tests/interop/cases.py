@@ -34,7 +34,7 @@ def check(condition: Any, what: Any) -> None:
 class Cases:
     ORDER = """handshake echo_1 echo_2 echo_best types app_error app_error_fields status metadata
     unknown_method unsupported_version schema_mismatch bad_payload unsupported_codec
-    deadline cancel many large ping skippable""".split()
+    deadline cancel many large narrow overtake cut ping skippable""".split()
 
     def __init__(self, host: str, port: int, order: list[str]) -> None:
         self.client, self.know = Client(host, port, "interop-client 1"), known_methods()
@@ -211,7 +211,7 @@ class Cases:
         failed = await self.fails(calling, "TOO_LARGE", NOT_PROCESSED)
         check(failed.keys["limit"] == limit, failed.keys)
         said = f"1000000 characters; {failed}"
-        if choose_version(link.table, method_id(f"{SERVICE}/echo"), (2,)):
+        if self.has_echo_2(link):
             calling = self.call("echo", {"text": text, "times": 5})
             failed = await self.fails(calling, "TOO_LARGE", PROCESSED)
             keys = (failed.keys["limit"], failed.keys["value"])
@@ -219,6 +219,59 @@ class Cases:
             said += f"; {failed} {keys}"
         await self.goes_on(link)
         return said
+
+    async def narrow(self) -> str:
+        """FL-10: 1 MiB both ways, 65536 bytes at a time towards this side; all of it in pieces."""
+        client = Client(self.client.host, self.client.port, window=65536)
+        try:
+            text = "y" * (1 << 20)
+            answer = await client.call(self.know["echo"], {"text": text, "times": 1})
+            check(answer["text"] == text, "not equal")
+            link = client.link
+            check(link.intake.left + link.intake.due == 65536, "the books do not balance")
+            check(link.outgoing.pieces >= 16 and link.pieces >= 16, "not in pieces")
+            return f"{link.outgoing.pieces} pieces there, {link.pieces} back"
+        finally:
+            await client.close()
+
+    async def overtake(self) -> str:
+        """FL-5: short calls behind long ones of 4 MB, there and back, end before them."""
+        client = Client(self.client.host, self.client.port, window=65536)
+        try:
+            await client.connect()
+            for text, times in (("z" * 4_000_000, 1), ("z" * 1_000_000, 4)):
+                if times > 1 and not self.has_echo_2(client.link):
+                    break
+                value = {"text": text, "times": times}
+                long = asyncio.create_task(client.call(self.know["echo"], value, timeout=30))
+                while not client.link.waiting:  # its REQUEST is in the output
+                    await asyncio.sleep(0)
+                short = await client.call(self.know["divide"], {"a": -7, "b": 2})
+                check(short == -3 and not long.done(), "the short call came second")
+                check(len((await long)["text"]) == len(text) * times, "not the whole text")
+            return f"{client.link.pieces} pieces back"
+        finally:
+            await client.close()
+
+    @staticmethod
+    def has_echo_2(link: ClientLink) -> bool:
+        return choose_version(link.table, method_id(f"{SERVICE}/echo"), (2,)) is not None
+
+    async def cut(self) -> str:
+        """FL-7: a request that is refused or given up is not sent to its end; the next one is."""
+        link, text = await self.client.connect(), json.dumps({"text": "x" * 4_000_000}).encode()
+        calling = self.raw("nothing", 1, text)
+        await self.fails(calling, "UNKNOWN_METHOD", NOT_PROCESSED)
+        pending = await link.start(
+            method_id(f"{SERVICE}/echo"), 1, text, self.loop.time() + 30)
+        link.cancel(pending)  # its first frame is in the output, and goes out
+        async with asyncio.timeout(5):
+            v = (await pending.answered).v
+        outcome = v["status"], v["disposition"]
+        check(outcome == (STATUS["CANCELLED"], NOT_PROCESSED), outcome)
+        check(not pending.is_handed, "all of it was written")
+        await self.goes_on(link)
+        return "CANCELLED, NOT_PROCESSED"
 
     async def ping(self) -> str:
         link = await self.client.connect()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import values
+from flow import WHOLE_MAX, WINDOW, Long
 from frames import (
     ANY_CALL, EXT_MAX, MAYBE, NOT_PROCESSED, PREFACE, STATUS, CallFailed, Frame, Kind, Table,
     Violation, apply_update, check_hash, choose_protocol, choose_version, encode_frame,
@@ -25,8 +26,8 @@ class ClientLink(Link):
     client = True
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, build: str,
-                 tables: dict[int, Table], codecs: Iterable[int]) -> None:
-        super().__init__(reader, writer)
+                 tables: dict[int, Table], codecs: Iterable[int], window: int = WINDOW) -> None:
+        super().__init__(reader, writer, window)
         self.tables = tables  # by hash, newest last, kept between connections (RT-8)
         self.waiting: dict[int, Pending] = {}
         self.table: Table = {}
@@ -35,7 +36,7 @@ class ClientLink(Link):
         self.slots, self._next = asyncio.Semaphore(0), 1
         self._held = dict(tables)
         hello = {"frame_bytes_max": FRAME_BYTES_MAX, "codecs": sorted(codecs), "build": build,
-                 "tables": [*reversed(self._held)] or None}
+                 "tables": [*reversed(self._held)] or None, "window_connection": window}
         first = PREFACE + encode_frame(Kind.HELLO, 0, hello)
         self.transcript = fnv1a(first)
         self.send(first)
@@ -71,10 +72,34 @@ class ClientLink(Link):
             raise Violation("PROTOCOL", f"{Kind(kind).name} before TABLE")
         elif kind == Kind.TABLE_UPDATE:
             self._has_table(apply_update(self.table, *v["table"]))
+        elif kind == Kind.DATA:
+            self._on_data(frame)
         elif frame.call in self.waiting:
-            self._settle(frame.call, frame)
+            self._on_response(self.waiting[frame.call], frame)
         else:
             raise Violation("PROTOCOL", f"a RESPONSE to call {frame.call}")
+
+    def _on_data(self, frame: Frame) -> None:
+        """FL-3, FL-8: a piece of a response, thrown away if nobody wants it any more."""
+        self._take_data(frame)
+        pending = self.waiting.get(frame.call)
+        if pending is None or "more" not in frame.v:
+            raise Violation("PROTOCOL", f"a DATA to call {frame.call}")
+        if not pending.is_cancelled:
+            pending.pieces.append(frame.payload)
+            self._check_length(sum(map(len, pending.pieces)) + 4 + 4)
+
+    def _on_response(self, pending: Pending, frame: Frame) -> None:
+        if frame.v["status"] <= STATUS["APP"] and pending.pieces:
+            self._check_length(len(frame.raw) - 16 + sum(map(len, pending.pieces)))
+            frame.payload = b"".join(pending.pieces) + frame.payload
+        self._settle(frame.call, frame)
+
+    @staticmethod
+    def _check_length(size: int) -> None:
+        """FL-4."""
+        if size > FRAME_BYTES_MAX:
+            raise Violation("FRAME_TOO_LARGE", f"{size} bytes in pieces")
 
     def _has_table(self, table: Table) -> None:
         self.table, number = table, table_hash(table)
@@ -96,6 +121,7 @@ class ClientLink(Link):
 
     def _settle(self, call: int, outcome: Frame | CallFailed) -> None:
         pending = self.waiting.pop(call)
+        self._drop_rest(pending)  # FL-7
         self.slots.release()
         if not pending.answered.done():
             pending.answered.set_result(outcome)
@@ -144,13 +170,24 @@ class ClientLink(Link):
         fields["timeout_ms"] = min(remaining, 0xFFFFFFFF)
         pending = self.waiting[self._next] = Pending(self._next, codec, self.loop.create_future())
         self._next += 2
+        if self.is_long(payload):
+            rest = memoryview(payload)[WHOLE_MAX:]
+            pending.rest = Long(pending.id, rest, pending.hand)
+            fields["more"], payload = True, payload[:WHOLE_MAX]
         self.send(encode_frame(Kind.REQUEST, pending.id, fields, payload, block), pending)
         return pending
+
+    def _drop_rest(self, pending: Pending) -> None:
+        if pending.rest is not None:
+            pending.rest.is_dropped = True
+            self.outgoing.drop(pending.id)
 
     def cancel(self, pending: Pending) -> None:
         """CA-12: the slot is held until the RESPONSE is there."""
         if not pending.is_cancelled and pending.id in self.waiting:
             pending.is_cancelled = True
+            pending.pieces.clear()
+            self._drop_rest(pending)  # FL-7
             self.send(encode_frame(Kind.CANCEL, pending.id))
 
     async def request(self, method: int, version: int, payload: bytes, deadline: float,
@@ -160,9 +197,11 @@ class ClientLink(Link):
         try:
             async with asyncio.timeout_at(deadline):
                 outcome = await asyncio.shield(pending.answered)
-        except TimeoutError:  # CA-8: it is in the output, and goes out
+        except TimeoutError:  # CA-8: it is in the output, and goes out, but for pieces of it
             self.cancel(pending)
-            raise CallFailed("DEADLINE_EXCEEDED", MAYBE, "here") from None
+            is_cut = pending.rest is not None and not pending.is_handed
+            disposition = NOT_PROCESSED if is_cut else MAYBE
+            raise CallFailed("DEADLINE_EXCEEDED", disposition, "here") from None
         except asyncio.CancelledError:
             self.cancel(pending)
             raise
@@ -197,8 +236,8 @@ class Client:
     REST = 0.05  # seconds between two attempts to connect
 
     def __init__(self, host: str, port: int, build: str = "peer.py",
-                 codec: tuple[int, Any] = (3, values.Json)) -> None:
-        self.host, self.port, self.build = host, port, build
+                 codec: tuple[int, Any] = (3, values.Json), window: int = WINDOW) -> None:
+        self.host, self.port, self.build, self.window = host, port, build, window
         self.codec_id, self.codec = codec
         self.tables: dict[int, Table] = {}
         self.link: ClientLink | None = None
@@ -213,7 +252,8 @@ class Client:
                         streams = await asyncio.open_connection(self.host, self.port)
                 except (OSError, TimeoutError) as fault:
                     raise CallFailed("NOT_CONNECTED", NOT_PROCESSED, str(fault)) from None
-                link = ClientLink(*streams, self.build, self.tables, [self.codec_id])
+                link = ClientLink(
+                    *streams, self.build, self.tables, [self.codec_id], self.window)
                 self.link, self._runs[link] = link, asyncio.create_task(link.run())
                 self._runs[link].add_done_callback(lambda _: self._runs.pop(link))
             link = self.link

@@ -16,13 +16,14 @@ from values import fnv1a
 
 PREFACE = b"SWBK" + struct.pack(">HH", 1, 1)
 EXT_MAX, NO_CEILING, ANY_CALL = 8192, 65535, 0xFFFFFFFF
+MORE, FRAGMENT_MAX = 0x80, 65536  # FL-2, FL-4
 NOT_PROCESSED, MAYBE, PROCESSED = 0, 1, 2
 DISPOSITION = ["NOT_PROCESSED", "MAYBE", "PROCESSED"]
 
 
 class Kind(IntEnum):
     HELLO, HELLO_ACK, TABLE, TABLE_UPDATE = 1, 2, 3, 4
-    REQUEST, RESPONSE, CANCEL = 0x10, 0x11, 0x12
+    REQUEST, RESPONSE, CANCEL, DATA, CREDIT = 0x10, 0x11, 0x12, 0x13, 0x14
     PING, PONG, GOAWAY, CLOSE = 0x20, 0x21, 0x22, 0x23
     SKIPPED = 0x80  # stands for all of 0x80..0xff
 
@@ -30,7 +31,7 @@ class Kind(IntEnum):
 REASONS = """NORMAL SHUTDOWN NOT_SWITCHBACK NO_COMMON_VERSION HANDSHAKE_TIMEOUT HEAD_CRC BODY_CRC
 FRAME_TOO_LARGE UNKNOWN_KIND UNKNOWN_FLAG UNKNOWN_TLV MALFORMED PROTOCOL CALL_ID TABLE TRANSCRIPT
 INTERNAL TOO_MANY_PINGS TOO_MANY_CANCELS TOO_MANY_ERRORS TOO_MANY_FRAMES FRAME_TIMEOUT
-SLOW_CONSUMER KEEPALIVE_TIMEOUT IDLE AGE DRAIN_TIMEOUT""".split()
+SLOW_CONSUMER KEEPALIVE_TIMEOUT IDLE AGE DRAIN_TIMEOUT FLOW_CONTROL""".split()
 NAMES = [(0, """OK APP CANCELLED DEADLINE_EXCEEDED UNKNOWN_METHOD UNSUPPORTED_VERSION
 SCHEMA_MISMATCH UNSUPPORTED_CODEC BAD_PAYLOAD TOO_LARGE CONVERSION INTERNAL OVERLOADED DRAINING
 UNSUPPORTED_FLAG BAD_METADATA"""), (32, """INVALID_ARGUMENT NOT_FOUND ALREADY_EXISTS
@@ -145,13 +146,15 @@ def _write_metadata(entry: tuple[str, bytes]) -> bytes:
 _METADATA = Key("metadata", _read_metadata, _write_metadata)
 _LIMIT = _number("frame_bytes_max", 4, 65536, required=True)
 _CODECS = _list("codecs", 1, 1, 32, required=True)
+_WINDOW = _number("window_connection", 4, 65536)
 KEYS: dict[int, dict[int, Key]] = {
-    Kind.HELLO: {1: _LIMIT, 3: _CODECS, 4: _text("build", 64), 5: _list("tables", 8, 0, 8)},
+    Kind.HELLO: {
+        1: _LIMIT, 3: _CODECS, 4: _text("build", 64), 5: _list("tables", 8, 0, 8), 9: _WINDOW},
     Kind.HELLO_ACK: {
         1: _LIMIT, 2: _number("calls_max", 4, 1, required=True), 3: _CODECS,
         4: _text("build", 64), 5: _list("tables", 8, 1, 1, required=True),
         6: _number("transcript", 8, required=True),
-        7: Key("fallback", _empty, lambda _: b"")},
+        7: Key("fallback", _empty, lambda _: b""), 9: _WINDOW},
     Kind.REQUEST: {METADATA_KEY: _METADATA},
     Kind.RESPONSE: {
         1: _text("message", 1024), 2: _number("retry_after_ms", 4), 3: _list("versions", 2, 0, 64),
@@ -205,10 +208,12 @@ FIXED: dict[int, tuple[struct.Struct, tuple[str, ...]]] = {
     Kind.REQUEST: (struct.Struct(">IHBBII"), (
         "method", "version", "codec", "attempt_priority", "timeout_ms", "fingerprint")),
     Kind.RESPONSE: (struct.Struct(">HBB"), ("status", "disposition", "codec")),
+    Kind.CREDIT: (struct.Struct(">I"), ("bytes",)),
     Kind.GOAWAY: (struct.Struct(">IHI"), ("last_call", "reason", "grace_ms")),
     Kind.CLOSE: (struct.Struct(">HI"), ("reason", "last_call")),
 }
-NO_PAYLOAD = {Kind.HELLO, Kind.HELLO_ACK, Kind.CANCEL, Kind.GOAWAY}
+NO_PAYLOAD = {Kind.HELLO, Kind.HELLO_ACK, Kind.CANCEL, Kind.CREDIT, Kind.GOAWAY}
+HAS_MORE = {Kind.REQUEST, Kind.DATA}
 KNOWN = {int(kind) for kind in Kind} - {Kind.SKIPPED}
 DETAIL = _text("detail", 256)
 
@@ -218,20 +223,26 @@ class Frame:
     kind: int
     call: int
     code: int  # the kind's number, also of one that is skipped
-    v: dict[str, Any] = field(default_factory=dict)  # fixed fields and TLVs by name
+    v: dict[str, Any] = field(default_factory=dict)  # fixed fields, TLVs, and `more`, by name
     payload: bytes = b""
     refused: str | None = None  # REQUEST: UNSUPPORTED_FLAG or BAD_METADATA
     raw: bytes = b""
 
 
 def encode_frame(kind: int, call: int = 0, values: dict[str, Any] | None = None,
-                 payload: bytes = b"", tlvs: bytes | None = None) -> bytes:
+                 payload: bytes = b"", tlvs: bytes | None = None, flags: int = 0) -> bytes:
     """`tlvs`: instead of those that `values` come to."""
     values, (form, names) = values or {}, FIXED.get(kind, NOTHING)
     tlvs = encode_tlvs(kind, values) if tlvs is None else tlvs
+    flags |= MORE if values.get("more") else 0
     body = form.pack(*(values[name] for name in names)) + tlvs + payload
-    head = HEAD.pack(len(body) + 4, kind, 0, len(tlvs), call)
+    head = HEAD.pack(len(body) + 4, kind, flags, len(tlvs), call)
     return b"".join((head, zlib.crc32(head).to_bytes(4), body, zlib.crc32(body).to_bytes(4)))
+
+
+def unknown_flags(kind: int, flags: int) -> int:
+    """FR-8: the high flags that mean nothing there."""
+    return flags & 0xF0 & ~(MORE if kind in HAS_MORE else 0)
 
 
 class FrameReader:
@@ -264,7 +275,7 @@ class FrameReader:
             raise Violation("FRAME_TOO_LARGE", f"{body_len} above {self.limit}")
         if kind < 0x80 and kind not in KNOWN:
             raise Violation("UNKNOWN_KIND", f"kind {kind:#x}")
-        if flags & 0xF0 and kind != Kind.REQUEST:
+        if unknown_flags(kind, flags) and kind != Kind.REQUEST:
             raise Violation("UNKNOWN_FLAG", f"flags {flags:#x}")
         fixed = FIXED.get(kind, NOTHING)[0].size
         if ext_len > EXT_MAX or body_len < 4 + fixed + ext_len:
@@ -282,9 +293,11 @@ class FrameReader:
         keys, fault = parse_tlvs(kind, raw[start : start + ext_len])
         payload = raw[start + ext_len : -4]
         frame = Frame(kind, call, kind, values | keys, payload, raw=raw)
+        if kind in HAS_MORE and flags & MORE:
+            frame.v["more"] = True
         if kind == Kind.REQUEST:
-            refused = "UNSUPPORTED_FLAG" if flags & 0xF0 else "BAD_METADATA" if fault else None
-            frame.refused = refused
+            is_flagged = unknown_flags(kind, flags)
+            frame.refused = "UNSUPPORTED_FLAG" if is_flagged else "BAD_METADATA" if fault else None
             return frame
         if kind == Kind.RESPONSE and (values["status"] >= 0x8000 or values["disposition"] > 2):
             raise Violation("MALFORMED", "status or disposition")
@@ -293,7 +306,9 @@ class FrameReader:
         if any(key.required and key.name not in keys for key in KEYS.get(kind, {}).values()):
             raise Violation("MALFORMED", "a required key is missing")
         is_empty = kind in NO_PAYLOAD or kind == Kind.RESPONSE and values["status"] > STATUS["APP"]
-        if is_empty and payload or kind in (Kind.PING, Kind.PONG) and len(payload) != 8:
+        is_ping = kind in (Kind.PING, Kind.PONG)
+        is_long = kind == Kind.DATA and len(payload) > FRAGMENT_MAX
+        if is_empty and payload or is_ping and len(payload) != 8 or is_long:
             raise Violation("MALFORMED", "payload")
         if kind == Kind.CLOSE:
             try:

@@ -1,7 +1,8 @@
 """What both sides of a connection have in common (spec/02-handshake.md, 06-liveness.md).
 
 What the specification leaves to a peer (keepalive, budgets, patience) is not here: it never pings
-by itself, and takes all that a peer sends within the rules.
+by itself, and takes all that a peer sends within the rules. Long messages go in pieces (flow.py),
+each behind what else there is to write.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from flow import WHOLE_MAX, WINDOW, Credit, Intake, Long, Outgoing
 from frames import PREFACE, REASONS, Frame, FrameReader, Kind, Violation, encode_frame, read_preface
 
 FRAME_BYTES_MAX, FIRST_LIMIT, CALLS_MAX = 4194304, 16384, 1024
 HANDSHAKE, LINGER = 5.0, 1.0  # seconds
+EITHER = {Kind.PING, Kind.PONG, Kind.CLOSE, Kind.DATA, Kind.CREDIT}
 OUTPUT_MAX = 4194304  # a server stops reading while more than this waits to be written
 
 
@@ -35,8 +38,13 @@ class Pending:
     id: int
     codec: int
     answered: asyncio.Future[Any]
-    is_handed: bool = False
+    is_handed: bool = False  # to its last byte
     is_cancelled: bool = False
+    rest: Long | None = None  # of its request
+    pieces: list[bytes] = field(default_factory=list)  # of its response
+
+    def hand(self) -> None:
+        self.is_handed = True
 
 
 class Link:
@@ -45,12 +53,15 @@ class Link:
     client = False
     last_call = 0
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
+                 window: int = WINDOW) -> None:
         self.reader, self.writer, self.loop = reader, writer, asyncio.get_running_loop()
         self.frames, self.preface = FrameReader(FIRST_LIMIT), b""
         self.over: asyncio.Future[Ending] = self.loop.create_future()
         self.ready = False  # the handshake is through
         self.peer: dict[str, Any] = {}  # the keys of its HELLO or HELLO_ACK
+        self.intake, self.outgoing = Intake(window), Outgoing()
+        self.pieces = 0  # DATA read
         self._out: deque[tuple[bytes, Pending | None]] = deque()
         self._out_bytes, self._is_closing = 0, False
         self._pong: bytes | None = None  # LD-1: at most one
@@ -97,6 +108,7 @@ class Link:
     async def _say_close(self, ending: Ending, writing: asyncio.Task[None]) -> None:
         """LD-3: CLOSE behind what is in the output, then read and throw away."""
         said = {"reason": REASONS.index(ending.reason or ""), "last_call": self.last_call}
+        self.outgoing.longs.clear()
         self._queue(encode_frame(Kind.CLOSE, 0, said, cut(ending.detail, 256).encode()))
         self._is_closing = True
         with suppress(OSError, TimeoutError):
@@ -118,26 +130,41 @@ class Link:
     async def _write(self) -> None:
         try:
             while True:
-                while self._out or self._pong is not None:
-                    batch = bytearray()
-                    if self._pong is not None:
-                        batch += encode_frame(Kind.PONG, payload=self._pong)
-                        self._pong = None
-                    while self._out and len(batch) < 65536:
-                        data, call = self._out.popleft()
-                        self._out_bytes -= len(data)
-                        batch += data
-                        if call is not None:
-                            call.is_handed = True  # from here on it may have left (LD-5)
+                while batch := self._batch():
                     self.writer.write(batch)
                     await self.writer.drain()
                     self._room.set()
+                    if self.outgoing.longs:
+                        await asyncio.sleep(0)  # a turn for what comes between pieces (FL-5)
                 if self._is_closing:
                     return
                 self._wake.clear()
                 await self._wake.wait()
         except OSError:
             self.finish(Ending())
+
+    def _batch(self) -> bytes:
+        """What is written next: what there is, then one piece of a long message (FL-5)."""
+        batch = bytearray()
+        if self._pong is not None:
+            batch += encode_frame(Kind.PONG, payload=self._pong)
+            self._pong = None
+        while self._out and len(batch) < 65536:
+            data, call = self._out.popleft()
+            self._out_bytes -= len(data)
+            batch += data
+            if call is not None and call.rest is None:
+                call.hand()  # from here on it may have left (LD-5)
+            elif call is not None and not call.rest.is_dropped:
+                self.outgoing.longs.append(call.rest)
+        batch += self.outgoing.piece()
+        return bytes(batch)
+
+    def _take_data(self, frame: Frame) -> None:
+        """FL-10, FL-11: before anything is done with it."""
+        self.pieces += 1
+        if granted := self.intake.take(len(frame.payload)):
+            self.send(encode_frame(Kind.CREDIT, 0, {"bytes": granted}))
 
     async def _read(self) -> None:
         try:
@@ -178,9 +205,9 @@ class Link:
         if kind == Kind.SKIPPED:
             return
         from_client = kind in (Kind.HELLO, Kind.REQUEST, Kind.CANCEL)
-        if kind not in (Kind.PING, Kind.PONG, Kind.CLOSE) and from_client == self.client:
+        if kind not in EITHER and from_client == self.client:
             raise Violation("PROTOCOL", f"{Kind(kind).name} from this side")
-        has_call = kind in (Kind.REQUEST, Kind.RESPONSE, Kind.CANCEL)
+        has_call = kind in (Kind.REQUEST, Kind.RESPONSE, Kind.CANCEL, Kind.DATA)
         if has_call and call % 2 == 0 or not has_call and call:
             raise Violation("PROTOCOL", f"{Kind(kind).name} with call id {call}")
         if kind == Kind.CLOSE:
@@ -195,10 +222,18 @@ class Link:
             number = int.from_bytes(frame.payload)
             for earlier in [p for p in self._pings if number in self._pings and p <= number]:
                 self._pings.pop(earlier).set_result(None)  # LD-1
+        elif kind == Kind.CREDIT:
+            self.outgoing.credit.grant(frame.v["bytes"])
+            self._wake.set()
         else:
             if kind == first:
                 self.frames.limit, self.peer = FRAME_BYTES_MAX, frame.v
+                self.outgoing.credit = Credit(frame.v.get("window_connection", 0))
             self.on_frame(frame)
+
+    def is_long(self, payload: bytes) -> bool:
+        """Whether it goes in pieces: it is worth it, and the other side takes them (FL-1)."""
+        return len(payload) > WHOLE_MAX and self.outgoing.credit.window > 0
 
     def ping_frame(self) -> tuple[bytes, asyncio.Future[None]]:
         """A PING, and what is done when its PONG is there."""

@@ -2,7 +2,7 @@
 """A switchback peer, protocol version 1, written from spec/ alone (Python 3.11, standard library).
 
     peer.py vectors spec/vectors         run the golden vectors against this implementation
-    peer.py serve [--port N]             serve SERVICE.md; commands on standard input
+    peer.py serve [--port N] [--window N]   serve SERVICE.md; commands on standard input
     peer.py call tcp://HOST:PORT [CASE]  run the client cases of SERVICE.md
 
 It shares nothing with the crate but the specification, so that each is a check of the other. Ids
@@ -22,14 +22,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from cases import Cases
+from flow import WINDOW
 from frames import NO_CEILING, method_id
 from server import Server
 from service import Service
 from vectors import Vectors
 
 
-async def serve(port: int) -> int:
-    server = Server("peer.py 1")
+async def serve(port: int, window: int) -> int:
+    server = Server("peer.py 1", window=window)
     service, drain, loop = Service(server), asyncio.Event(), asyncio.get_running_loop()
     number = await server.listen("127.0.0.1", port)
     print(f"listening tcp://127.0.0.1:{number}", flush=True)
@@ -57,7 +58,8 @@ async def serve(port: int) -> int:
     threading.Thread(target=listen_to_input, daemon=True).start()
     await drain.wait()
     await server.drain()
-    told = {"executions": service.executions, "cancelled": server.cancelled}
+    told = {"executions": service.executions, "cancelled": server.cancelled,
+            "pieces": server.pieces}
     print(json.dumps(told), flush=True)
     return 0
 
@@ -74,7 +76,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="a switchback peer (codec JSON)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("vectors").add_argument("folder", type=Path)
-    commands.add_parser("serve").add_argument("--port", type=int, default=0)
+    serving = commands.add_parser("serve")
+    serving.add_argument("--port", type=int, default=0)
+    serving.add_argument("--window", type=int, default=WINDOW, help="bytes, at least 65536 (HS-5)")
     calling = commands.add_parser("call")
     calling.add_argument("address")
     calling.add_argument("case", nargs="*", help="all but drain, if none is named")
@@ -82,7 +86,7 @@ def main() -> int:
     if options.command == "vectors":
         return 0 if Vectors(options.folder).run() else 1
     if options.command == "serve":
-        return asyncio.run(serve(options.port))
+        return asyncio.run(serve(options.port, options.window))
     return asyncio.run(call(options.address, options.case))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import values
+from flow import WHOLE_MAX, WINDOW, Long
 from frames import (
     ANY_CALL, MAYBE, NO_CEILING, NOT_PROCESSED, PREFACE, PROCESSED, REASONS, STATUS, Entry, Frame,
     Kind, Table, Violation, check_table, choose_protocol, encode_frame, method_id, table_hash,
@@ -18,6 +19,7 @@ from values import Contract, fnv1a
 
 PONG, DRAIN = 1.0, 30.0  # seconds
 HOUR_MS = 3_600_000
+LONG_MAX = 1 << 26  # bytes of responses that wait for credit, before REQUESTs are OVERLOADED
 JSON = {3: values.Json}
 
 
@@ -43,6 +45,9 @@ class Context(NamedTuple):
     metadata: list[tuple[str, bytes]]
 
 
+Handler = Callable[[Context, Any], Any]
+
+
 @dataclass
 class Served:
     """A call at the server, admitted."""
@@ -50,14 +55,15 @@ class Served:
     id: int
     codec: int
     contract: Contract
+    handler: Handler
+    context: Context
     until: float
+    size: int  # as it would be in one frame (FL-4)
+    pieces: list[bytes] | None  # of its request, until the last one has come (FL-6)
     task: asyncio.Task[Any] | None = None
     timer: asyncio.TimerHandle | None = None
     stopped: str | None = None  # CANCELLED or DEADLINE_EXCEEDED, the first counts
     is_started: bool = False
-
-
-Handler = Callable[[Context, Any], Any]
 
 
 class Server:
@@ -65,12 +71,13 @@ class Server:
 
     CONNECTIONS_MAX = 1024
 
-    def __init__(self, build: str, codecs: dict[int, Any] = JSON) -> None:
-        self.build, self.codecs = build, codecs
+    def __init__(self, build: str, codecs: dict[int, Any] = JSON, window: int = WINDOW) -> None:
+        self.build, self.codecs, self.window = build, codecs, window
         self.contracts: dict[tuple[int, int], tuple[Contract, Handler]] = {}
         self.table: Table = {}
         self.links: dict[ServerLink, asyncio.Task[None] | None] = {}
         self.cancelled, self.is_draining = 0, False
+        self.pieces = {"read": 0, "written": 0}  # DATA, of connections that have ended
         self.listener: asyncio.Server | None = None
 
     def add(self, name: str, version: int, text: str, handler: Handler) -> None:
@@ -104,6 +111,8 @@ class Server:
         try:
             await link.run()
         finally:
+            self.pieces["read"] += link.pieces
+            self.pieces["written"] += link.outgoing.pieces
             del self.links[link]
             if leaving:
                 leaving.cancel()
@@ -123,7 +132,7 @@ class Server:
 
 class ServerLink(Link):
     def __init__(self, server: Server, *streams: Any) -> None:
-        super().__init__(*streams)
+        super().__init__(*streams, server.window)
         self.server = server
         self.calls: dict[int, Served] = {}  # in flight
         self.highest = self.last_call = 0  # CA-1; LD-4
@@ -141,6 +150,8 @@ class ServerLink(Link):
             self._on_hello(frame)
         elif frame.kind == Kind.REQUEST:
             self._on_request(frame)
+        elif frame.kind == Kind.DATA:
+            self._on_data(frame)
         elif frame.call > self.highest:  # CANCEL, CA-12
             raise Violation("PROTOCOL", f"CANCEL of call {frame.call}, highest {self.highest}")
         elif call := self.calls.get(frame.call):
@@ -152,7 +163,8 @@ class ServerLink(Link):
         self.send(encode_frame(Kind.HELLO_ACK, 0, {
             "frame_bytes_max": FRAME_BYTES_MAX, "calls_max": CALLS_MAX,
             "codecs": sorted(self.server.codecs), "build": self.server.build,
-            "tables": [current], "transcript": fnv1a(self.preface + frame.raw)}))
+            "tables": [current], "transcript": fnv1a(self.preface + frame.raw),
+            "window_connection": self.server.window}))
         if current not in frame.v.get("tables", []):
             self.send(encode_frame(Kind.TABLE, payload=table_payload(table)))
         self.ready = True
@@ -164,16 +176,49 @@ class ServerLink(Link):
         self.highest = frame.call
         if self.last_goaway is None:  # else it is thrown away, LD-9
             self.last_call = frame.call
-            if refusal := self._refuse_or_start(frame):
-                self.respond(frame.call, refusal[0], NOT_PROCESSED, refusal[1])
+            admitted = self._refuse_or_admit(frame)
+            if not isinstance(admitted, Served):
+                return self.respond(frame.call, admitted[0], NOT_PROCESSED, admitted[1])
+            self.calls[frame.call] = admitted
+            self.empty.clear()
+            admitted.timer = self.loop.call_at(
+                admitted.until, self._stop, admitted, "DEADLINE_EXCEEDED")
+            self._add(admitted, frame)
 
-    def _refuse_or_start(self, frame: Frame) -> tuple[str, dict[str, Any]] | None:
-        """CA-3, in its order."""
+    def _on_data(self, frame: Frame) -> None:
+        """FL-8: of no call in flight, it is thrown away."""
+        self._take_data(frame)
+        if frame.call > self.highest:
+            raise Violation("PROTOCOL", f"DATA of call {frame.call}, highest {self.highest}")
+        if call := self.calls.get(frame.call):
+            if call.pieces is None:
+                raise Violation("PROTOCOL", f"DATA of call {frame.call}, which is whole")
+            call.size += len(frame.payload)
+            if call.size > FRAME_BYTES_MAX:
+                raise Violation("FRAME_TOO_LARGE", f"{call.size} bytes in pieces")
+            self._add(call, frame)
+
+    def _add(self, call: Served, frame: Frame) -> None:
+        """A piece of a request; the last one starts its handler."""
+        call.pieces.append(frame.payload)
+        if "more" not in frame.v:
+            payload, call.pieces = b"".join(call.pieces), None
+            try:
+                types = call.contract.request
+                request = values.decode(self.server.codecs[call.codec], types, payload)
+            except ValueError as fault:
+                return self._answer(call, "BAD_PAYLOAD", NOT_PROCESSED, b"", str(fault)[:200])
+            if self.loop.time() >= call.until:
+                return self._answer(call, "DEADLINE_EXCEEDED", NOT_PROCESSED)
+            self._start(call, request)
+
+    def _refuse_or_admit(self, frame: Frame) -> tuple[str, dict[str, Any]] | Served:
+        """CA-3, in its order, but for the last two checks."""
         v, server, read_at = frame.v, self.server, self.loop.time()
         method, version, entry = v["method"], v["version"], server.table.get(v["method"])
         if frame.refused:
             return frame.refused, {}
-        if len(self.calls) >= CALLS_MAX:
+        if len(self.calls) >= CALLS_MAX or self.outgoing.bytes > LONG_MAX:
             return "OVERLOADED", {}
         if entry is None:
             return "UNKNOWN_METHOD", {}
@@ -187,23 +232,16 @@ class ServerLink(Link):
             return "SCHEMA_MISMATCH", {"fingerprint": contract.fp32}
         if not v["timeout_ms"]:
             return "DEADLINE_EXCEEDED", {}
-        try:
-            request = values.decode(server.codecs[v["codec"]], contract.request, frame.payload)
-        except ValueError as fault:
-            return "BAD_PAYLOAD", {"message": str(fault)[:200]}
         until = read_at + min(v["timeout_ms"], HOUR_MS) / 1000
-        if self.loop.time() >= until:
-            return "DEADLINE_EXCEEDED", {}
-        call = self.calls[frame.call] = Served(frame.call, v["codec"], contract, until)
-        self.empty.clear()
         attempt, metadata = v["attempt_priority"] >> 4, v.get("metadata", [])
-        self._start(call, handler, Context(self.peer.get("build", ""), attempt, metadata), request)
-        return None
+        context = Context(self.peer.get("build", ""), attempt, metadata)
+        size = len(frame.raw) - 16
+        return Served(frame.call, v["codec"], contract, handler, context, until, size, [])
 
-    def _start(self, call: Served, handler: Handler, context: Context, request: Any) -> None:
+    def _start(self, call: Served, request: Any) -> None:
         """A handler answers at once, or it is a coroutine and gets a task."""
         try:
-            result = handler(context, request)
+            result = call.handler(call.context, request)
         except Exception as fault:
             return self._outcome(call, None, fault)
         if not asyncio.iscoroutine(result):
@@ -215,10 +253,12 @@ class ServerLink(Link):
 
         call.task = asyncio.create_task(run())
         call.task.add_done_callback(lambda task: self._ended(call, task, result))
-        call.timer = self.loop.call_at(call.until, self._stop, call, "DEADLINE_EXCEEDED")
 
     def _stop(self, call: Served, status: str) -> None:
-        if call.stopped is None and (status == "DEADLINE_EXCEEDED" or not call.task.done()):
+        if call.pieces is not None:  # no handler was started
+            self.server.cancelled += status == "CANCELLED"
+            self._answer(call, status, NOT_PROCESSED)
+        elif call.stopped is None and (status == "DEADLINE_EXCEEDED" or not call.task.done()):
             call.stopped = status
             call.task.cancel()
 
@@ -256,7 +296,11 @@ class ServerLink(Link):
         is_value = status in ("OK", "APP")
         keys = {"codec": call.codec} if is_value else {"message": message} if message else {}
         self.respond(call.id, status, disposition, keys, payload)
-        if not self.calls:
+        self._look_if_empty()
+
+    def _look_if_empty(self) -> None:
+        """A response that is not written to its end is in flight (CA-11)."""
+        if not self.calls and not self.outgoing.longs:
             self.empty.set()
 
     def respond(self, call: int, status: str | int, disposition: int, keys: dict[str, Any],
@@ -271,12 +315,18 @@ class ServerLink(Link):
         data, limit = frame(status, keys, payload), self.peer["frame_bytes_max"]
         if len(data) - 16 > limit:  # CA-14
             data = frame("TOO_LARGE", {"limit": limit, "value": len(data) - 16}, b"")
+        elif self.is_long(payload):
+            head, rest = memoryview(payload)[:-WHOLE_MAX], payload[-WHOLE_MAX:]
+            end = frame(status, keys, rest)
+            self.outgoing.longs.append(Long(call, head, self._look_if_empty, end))
+            self._wake.set()
+            return
         self.send(data)
 
     def on_over(self, ending: Ending) -> None:
         """LD-6."""
-        for call in self.calls.values():
-            if call.task:
+        for call in list(self.calls.values()):
+            if call.task or call.pieces is not None:
                 self._stop(call, "CANCELLED")
             if call.timer:
                 call.timer.cancel()
@@ -295,7 +345,7 @@ class ServerLink(Link):
             self.last_goaway = self.last_call
             self._goaway(self.last_goaway)
             await self._until(self.empty.wait(), DRAIN)
-            self.finish(Ending("DRAIN_TIMEOUT" if self.calls else "SHUTDOWN"))
+            self.finish(Ending("SHUTDOWN" if self.empty.is_set() else "DRAIN_TIMEOUT"))
 
     def _goaway(self, last_call: int, behind: bytes = b"") -> None:
         said = {"last_call": last_call, "reason": REASONS.index("SHUTDOWN"),

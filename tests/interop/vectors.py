@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flow import Credit, Intake
 from frames import (
-    PREFACE, Entry, Frame, FrameReader, Kind, Table, Violation, apply_update, check_hash,
+    FIXED, HAS_MORE, KEYS, MORE, NOTHING, PREFACE, REASONS, STATUS, Entry, Frame, FrameReader, Kind, Table, Violation, apply_update, check_hash,
     choose_protocol, choose_version, encode_frame, method_id, parse_table, read_preface,
     table_hash, table_payload)
 from values import INTEGERS, Contract, Json, Type, fingerprint64, fnv1a, fold, parse_type
@@ -19,7 +22,8 @@ LIMIT = 4194304
 class Vectors:
     """Each check counts one; faults are kept, and at most 50 of a file shown."""
 
-    FILES = "frames prefaces conversations names fingerprints tables payload_json".split()
+    FILES = """frames prefaces conversations fragments names numbers fingerprints tables
+    payload_json""".split()
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.name, self.good, self.faults = folder, "", 0, []
@@ -80,7 +84,7 @@ class Vectors:
             out |= {"code": frame.code, "body_hex": frame.payload.hex()}
         elif frame.kind in (Kind.PING, Kind.PONG):
             out["opaque_hex"] = frame.payload.hex()
-        elif frame.kind in (Kind.TABLE, Kind.TABLE_UPDATE, Kind.REQUEST, Kind.RESPONSE):
+        elif frame.kind in (Kind.TABLE, Kind.TABLE_UPDATE, Kind.REQUEST, Kind.RESPONSE, Kind.DATA):
             out["payload_hex"] = frame.payload.hex()
         return dict(sorted(out.items()))
 
@@ -158,6 +162,60 @@ class Vectors:
                 waiting.discard(call)
         self.expect("calls that are not answered", waiting, set())
 
+    def fragments(self, data: Any) -> None:
+        """Every frame is read and written again; credit and messages are followed both ways."""
+        for found in data["conversations"]:
+            sides = {"client": Side(), "server": Side()}
+            for step in found["steps"]:
+                raw = bytes.fromhex(step["hex"])
+                if step["what"] == "preface":
+                    continue
+                frame = self.both(raw)
+                if isinstance(frame, Frame):
+                    self.expect(step["what"], self.again(frame), step["hex"])
+                    self.followed(found["name"], sides, step["from"], frame)
+                else:
+                    self.expect(step["what"], frame, "a frame")
+            calls = [call.summed() for _, call in sorted(sides["client"].calls.items())]
+            self.expect(found["name"], calls, found["calls"])
+            self.expect(found["name"], [side.owed for side in sides.values()], [[], []])
+
+    def followed(self, name: str, sides: dict[str, Side], writer: str, frame: Frame) -> None:
+        by, to = sides[writer], sides["server" if writer == "client" else "client"]
+        kind, payload, calls = frame.kind, frame.payload, sides["client"].calls
+        if kind in (Kind.HELLO, Kind.HELLO_ACK):
+            by.intake = Intake(frame.v["window_connection"])
+            to.credit = Credit(frame.v["window_connection"])
+        elif kind == Kind.REQUEST:
+            calls[frame.call] = Told(frame.call, payload, is_whole="more" not in frame.v)
+        elif kind == Kind.DATA:
+            by.credit.spend(len(payload))
+            to.owed += [granted for granted in [to.intake.take(len(payload))] if granted]
+            calls[frame.call].add(writer, payload, "more" not in frame.v)
+        elif kind == Kind.CREDIT:
+            self.expect(f"{name}: CREDIT", by.owed.pop(), frame.v["bytes"])
+            to.credit.grant(frame.v["bytes"])
+        elif kind == Kind.RESPONSE:
+            calls[frame.call].status = frame.v["status"]
+            calls[frame.call].response += payload
+
+    def numbers(self, data: Any) -> None:
+        """Names and numbers, against those of this side."""
+        for row in data["kinds"]:
+            known = Kind(row["number"])
+            found = (known.name, FIXED.get(known, NOTHING)[0].size)
+            self.expect("kind", found, (row["name"], row["fixed_bytes"]))
+        self.expect("kinds", len(data["kinds"]) + 1, len(Kind))  # one stands for those skipped
+        kinds = [kind.name for kind in Kind if kind in HAS_MORE]
+        self.expect("flags", data["flags"], [{"name": "MORE", "number": MORE, "kinds": kinds}])
+        self.expect("reasons", [row["name"] for row in data["reasons"]], REASONS)
+        self.expect("statuses", {row["name"]: row["number"] for row in data["statuses"]}, STATUS)
+        known = [(kind.name, key.name, number, key.required)
+                 for kind in Kind for number, key in KEYS.get(kind, {}).items()]
+        listed = [(row["frame"], row["name"], row["number"], row["is_required"])
+                  for row in data["keys"]]
+        self.expect("keys", sorted(listed), sorted(known))
+
     def names(self, data: Any) -> None:
         for case in data:
             self.expect(case["name"], method_id(case["name"]), case["method"])
@@ -222,6 +280,43 @@ class Vectors:
             return Json.decode(kind, payload)
         except ValueError as refused:
             return refused
+
+
+@dataclass
+class Told:
+    """What came of a call, as fragments.json says it."""
+
+    id: int
+    request: bytes
+    is_whole: bool
+    response: bytes = b""
+    status: int | None = None
+
+    def add(self, writer: str, payload: bytes, is_last: bool) -> None:
+        if writer == "server":
+            self.response += payload
+        elif self.status is None:  # else it is thrown away
+            self.request, self.is_whole = self.request + payload, is_last
+
+    def summed(self) -> dict[str, Any]:
+        out = {"call": self.id}
+        if self.is_whole:
+            out |= {"request_bytes": len(self.request), "request_crc": zlib.crc32(self.request)}
+        out["status"] = self.status
+        if self.status in (STATUS["OK"], STATUS["APP"]):
+            out |= {"response_bytes": len(self.response),
+                    "response_crc": zlib.crc32(self.response)}
+        return out
+
+
+@dataclass
+class Side:
+    """The books of one side of a conversation; the calls are with the client."""
+
+    intake: Intake | None = None
+    credit: Credit | None = None
+    owed: list[int] = field(default_factory=list)
+    calls: dict[int, Told] = field(default_factory=dict)
 
 
 def native(t: Type, v: Any) -> Any:

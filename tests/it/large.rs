@@ -207,7 +207,7 @@ async fn fl_7_an_upload_that_ends_early_was_not_processed() {
     assert_eq!(raw.reply().await.status, Code::OK);
 }
 
-/// FL-6, FL-7: a request that is refused is refused at its first frame, and its rest is thrown away.
+/// FL-6, FL-7: a request is refused at its first frame, and its rest is thrown away.
 #[tokio::test]
 async fn fl_6_a_refusal_does_not_wait_for_the_rest() {
     let (mut raw, _served) = piecewise(server()).await;
@@ -328,6 +328,27 @@ async fn fl_7_an_answer_is_cut_when_its_call_is_taken_back() {
     assert_eq!(reply.disposition, Disposition::Processed);
 }
 
+/// More than a connection may have in flight, both ways: nobody waits for ever, and what is refused
+/// was not processed.
+#[tokio::test]
+async fn more_than_may_be_in_flight_is_refused_or_answered() {
+    let server = tcp(server()).await;
+    let channel = Channel::connect(&server.url).await.unwrap();
+    let calls: Vec<_> = (0..8_u8)
+        .map(|seed| tokio::spawn(channel.call(raw_stub(), RawBytes(blob(3_000_000, seed)))))
+        .collect();
+    for (seed, call) in (0..).zip(calls) {
+        match in_time(call).await.unwrap() {
+            Ok(answer) => assert!(answer.0 == blob(3_000_000, seed)),
+            Err(error) => {
+                let status = status::<RawBytes, _>(Err(error));
+                let full = (Code::OVERLOADED, Disposition::NotProcessed);
+                assert_eq!((status.code(), status.disposition()), full, "{status}");
+            }
+        }
+    }
+}
+
 /// LD-3: a server that goes says its last word behind the answers that are under way.
 #[tokio::test]
 async fn ld_3_a_drain_waits_for_long_answers() {
@@ -384,8 +405,8 @@ async fn fl_1_who_takes_no_pieces_gets_none() {
     assert!(reply.payload == bytes);
 
     let (channel, mut raw) = raw_server(Channel::builder());
-    raw.greet_client_of(&channel).await;
     let call = tokio::spawn(channel.call(raw_stub(), RawBytes(blob(60_000, 1))));
+    raw.greet_client(&table(&[("it.Blob/raw", &[1])]), 8, 65_536).await;
     let (id, _, payload) = raw.request().await;
     assert_eq!((id, payload.len()), (1, 60_000));
     drop(call);

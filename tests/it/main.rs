@@ -29,8 +29,8 @@ mod herd;
 mod interceptors;
 #[cfg(all(feature = "json", feature = "macros"))]
 mod interop;
-mod ledgered;
 mod large;
+mod ledgered;
 mod limits;
 mod listener;
 mod live;

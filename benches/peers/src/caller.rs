@@ -6,7 +6,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -149,9 +149,14 @@ impl Job {
     /// Notes that `calls` calls which began at `began` have ended now, and gives the time.
     pub fn note(&self, began: Instant, calls: u64) -> Instant {
         let ended = Instant::now();
-        if self.counts(ended) {
-            record(ended - began, calls);
-        }
+        HERE.with(|here| {
+            let mut here = locked(here);
+            here.ended += calls;
+            if self.counts(ended) {
+                let taken_ns = u64::try_from((ended - began).as_nanos()).unwrap_or(u64::MAX);
+                here.latencies.saturating_record_n(taken_ns, calls);
+            }
+        });
         ended
     }
 
@@ -173,11 +178,15 @@ async fn begin_only<T>(call: impl Future<Output = Result<T, Fault>>) -> Result<(
 /// Every latency noted so far, in nanoseconds.
 pub fn latencies() -> Histogram<u64> {
     let mut all = empty();
-    for one in ALL.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        let one = one.lock().unwrap_or_else(PoisonError::into_inner);
-        all.add(&*one).expect("the same bounds");
+    for noted in everywhere().iter() {
+        all.add(&locked(noted).latencies).expect("the same bounds");
     }
     all
+}
+
+/// Calls that have ended so far, warm-up included.
+pub fn ended() -> u64 {
+    everywhere().iter().map(|noted| locked(noted).ended).sum()
 }
 
 /// Calls that were taken back, that timed out, that uploaded.
@@ -185,23 +194,29 @@ pub fn aside() -> u64 {
     ASIDE.load(Ordering::Relaxed)
 }
 
-fn record(taken: Duration, calls: u64) {
-    let taken_ns = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
-    MINE.with(|mine| {
-        let mut mine = mine.lock().unwrap_or_else(PoisonError::into_inner);
-        mine.saturating_record_n(taken_ns, calls);
-    });
+/// What the callers on one thread noted.
+struct Noted {
+    latencies: Histogram<u64>,
+    ended: u64,
 }
 
-static ALL: Mutex<Vec<Arc<Mutex<Histogram<u64>>>>> = Mutex::new(Vec::new());
+static ALL: Mutex<Vec<Arc<Mutex<Noted>>>> = Mutex::new(Vec::new());
 static ASIDE: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    static MINE: Arc<Mutex<Histogram<u64>>> = {
-        let mine = Arc::new(Mutex::new(empty()));
-        ALL.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&mine));
-        mine
+    static HERE: Arc<Mutex<Noted>> = {
+        let here = Arc::new(Mutex::new(Noted { latencies: empty(), ended: 0 }));
+        everywhere().push(Arc::clone(&here));
+        here
     };
+}
+
+fn everywhere() -> MutexGuard<'static, Vec<Arc<Mutex<Noted>>>> {
+    ALL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn locked(noted: &Mutex<Noted>) -> MutexGuard<'_, Noted> {
+    noted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn empty() -> Histogram<u64> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::caller::{self, Job, UPLOAD_BYTES};
 use crate::fault::Fault;
 use crate::peers::{Peer, Visit};
-use crate::usage::{Asked, Span, Usage, watch};
+use crate::usage::{Asked, Used, watch};
 use crate::workload::{Kind, Workload};
 
 /// What a client process is told to do.
@@ -46,18 +46,20 @@ pub struct Round {
 }
 
 impl Visit for Order {
-    type Out = Result<Round, Fault>;
+    /// Nothing if the machine was too busy for a figure: no call ended in the measured time, or
+    /// the counters could not be read meanwhile.
+    type Out = Result<Option<Round>, Fault>;
 
     async fn visit<P: Peer>(self) -> Self::Out {
         match self.workload.kind {
-            Kind::Idle => self.idle::<P>().await,
+            Kind::Idle => self.idle::<P>().await.map(Some),
             _ => self.run::<P>().await,
         }
     }
 }
 
 impl Order {
-    async fn run<P: Peer>(self) -> Result<Round, Fault> {
+    async fn run<P: Peer>(self) -> Result<Option<Round>, Fault> {
         let asked = Asked::connect(self.control)?;
         let mut clients = Vec::new();
         for _ in 0..self.workload.connections {
@@ -77,34 +79,32 @@ impl Order {
             ended
                 .map_err(|_| Fault::new(format!("a call is not answered in {PATIENCE:?}")))???;
         }
-        self.round(&watching.await??)
+        Ok(self.round(watching.await??))
     }
 
     /// A connection that has answered a call.
     async fn connect<P: Peer>(&self, id: u64) -> Result<P::Client, Fault> {
         let place = |fault: Fault| fault.at(&format!("connecting to {}", self.server));
-        let client = P::connect(self.server).await.map_err(place)?;
-        P::echo(&client, id).await?.check(id)?;
-        Ok(client)
+        let connect = async {
+            let client = P::connect(self.server).await?;
+            P::echo(&client, id).await?.check(id)?;
+            Ok(client)
+        };
+        let ended = tokio::time::timeout(PATIENCE, connect).await;
+        ended.map_err(|_| place(Fault::new(SILENT.to_owned())))?.map_err(place)
     }
 
-    fn round(&self, span: &Span) -> Result<Round, Fault> {
+    fn round(&self, [client, server]: [Used; 2]) -> Option<Round> {
         let latencies = caller::latencies();
-        if latencies.is_empty() {
-            return Err(Fault::new(format!("no call ended within {:?}", self.measured)));
+        if latencies.is_empty() || !client.is_measured() || !server.is_measured() {
+            return None;
         }
         let seconds = self.measured.as_secs_f64();
         let rate = latencies.len() as f64 / seconds;
         let aside = caller::aside() as f64 / seconds;
-        // The readings of the processes are a little apart from the callers' window.
-        let per_call = |[before, after]: [Usage; 2], what: fn(Usage) -> u64| {
-            (what(after) - what(before)) as f64 / (rate * span.seconds)
-        };
-        let cpu = |usage: Usage| usage.cpu_ns;
-        let allocations = |usage: Usage| usage.allocations;
         let at = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e3;
         let upload_mib = aside * UPLOAD_BYTES as f64 / MIB;
-        Ok(Round {
+        Some(Round {
             rate: match self.workload.kind {
                 Kind::Blob(bytes) if self.workload.unit() == "MiB/s" => rate * bytes as f64 / MIB,
                 _ => rate,
@@ -112,10 +112,10 @@ impl Order {
             p50_us: at(0.5),
             p99_us: at(0.99),
             p999_us: at(0.999),
-            cpu_us_client: per_call(span.client, cpu) / 1e3,
-            cpu_us_server: per_call(span.server, cpu) / 1e3,
-            allocs_client: per_call(span.client, allocations),
-            allocs_server: per_call(span.server, allocations),
+            cpu_us_client: client.cpu_us(),
+            cpu_us_server: server.cpu_us(),
+            allocs_client: client.allocations(),
+            allocs_server: server.allocations(),
             kib_per_connection: None,
             aside_per_call: aside / rate,
             upload_mib_per_second: if self.workload.kind == Kind::Upload {
@@ -155,7 +155,8 @@ impl Order {
 }
 
 const MIB: f64 = 1_048_576.0;
-/// How long the last calls may take.
+const SILENT: &str = "the first call is not answered in 10 s";
+/// How long the first call and the last ones may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the connections of the idle row rest before the server's memory is read.
 const IDLE_REST: Duration = Duration::from_secs(1);

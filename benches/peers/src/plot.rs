@@ -63,9 +63,10 @@ fn frame(out: &mut String, plan: &Plan) {
          <title>Calls a second of switchback and its peers</title>\n\
          <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n"
     ));
-    let title = "Calls a second over TCP on loopback, a message of about 60 bytes echoed";
+    let title = "Calls a second over TCP on loopback, a message of about 50 bytes echoed";
     text(out, LEFT, 24.0, "start", 16, title);
-    let under = "tokio multi-thread with 2 workers on both sides, two processes; logarithmic axis";
+    let under = "tokio multi-thread with 2 workers on both sides, two processes; the axis is \
+                 logarithmic; limit is no RPC, but the floor";
     text(out, LEFT, 42.0, "start", 12, under);
     let step = (WIDTH - LEFT - RIGHT) / plan.peers.len() as f64;
     for (at, peer) in plan.peers.iter().enumerate() {

@@ -90,15 +90,26 @@ impl ServerProcess {
         }
     }
 
-    /// Runs a client process against it, to its end.
+    /// Runs a client process against it, to its end; again if the machine was too busy for a figure.
     ///
     /// # Errors
-    /// If it fails; what it says about that is on the standard error already.
+    /// If it fails; what it says about that is on the standard error already. If there is no
+    /// figure after [`TRIES_MAX`] times.
     pub fn load(&self, client: &Client<'_>) -> Result<Round, Fault> {
+        for _ in 0..TRIES_MAX {
+            if let Some(round) = self.load_once(client)? {
+                return Ok(round);
+            }
+            eprintln!("{}: a round gave no figure and is done again", client.place());
+        }
+        let text = format!("{}: no figure in {TRIES_MAX} rounds", client.place());
+        Err(Fault::new(format!("{text}: the machine is too busy, or the rounds are too short")))
+    }
+
+    fn load_once(&self, client: &Client<'_>) -> Result<Option<Round>, Fault> {
         let output = spawn(self.command(client)?.stdout(Stdio::piped()))?.wait_with_output()?;
         if !output.status.success() {
-            let Client { peer, workload, setting, .. } = client;
-            let place = format!("{peer}, workload {}, {}", workload.name, setting.flavour);
+            let place = client.place();
             return Err(Fault::new(format!("{place}: the client ended with {}", output.status)));
         }
         Ok(serde_json::from_slice(&output.stdout)?)
@@ -150,6 +161,12 @@ pub struct Client<'a> {
     pub measured: Duration,
 }
 
+impl Client<'_> {
+    fn place(&self) -> String {
+        format!("{}, workload {}, {}", self.peer, self.workload.name, self.setting.flavour)
+    }
+}
+
 /// A client process that is ended half-way.
 #[derive(Debug)]
 pub struct Flood(Child);
@@ -196,6 +213,8 @@ fn spawn(command: &mut Command) -> Result<Child, Fault> {
     command.spawn().map_err(|error| Fault::from(error).at(&program))
 }
 
+/// How often a round is done until it gives a figure.
+const TRIES_MAX: usize = 3;
 /// What sends on a socket. `write` is not among them: tokio sends by `sendto` and `writev`, and
 /// wakes its threads by `write`.
 const SENDS: &str = "trace=sendto,sendmsg,sendmmsg,writev";

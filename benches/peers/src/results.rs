@@ -43,6 +43,7 @@ pub fn text(rows: &[Row]) -> Result<String, Fault> {
 
 fn line(row: &Row) -> Line<'_> {
     let is_busy = row.workload.kind != Kind::Idle;
+    let is_alone = row.workload.is_alone();
     let busy = |what: fn(&Round) -> f64| is_busy.then(|| rounded(row.median(what)));
     let rate = row.spread(|round| round.rate);
     let counted = |what: fn(&Round) -> f64| row.counted.as_ref().map(|round| rounded(what(round)));
@@ -57,8 +58,8 @@ fn line(row: &Row) -> Line<'_> {
         p50_us: rounded(row.median(|round| round.p50_us)),
         p99_us: busy(|round| round.p99_us),
         p999_us: busy(|round| round.p999_us),
-        cpu_us_client: busy(|round| round.cpu_us_client),
-        cpu_us_server: busy(|round| round.cpu_us_server),
+        cpu_us_client: is_alone.then(|| rounded(row.median(|round| round.cpu_us_client))),
+        cpu_us_server: is_alone.then(|| rounded(row.median(|round| round.cpu_us_server))),
         allocs_client: counted(|round| round.allocs_client),
         allocs_server: counted(|round| round.allocs_server),
         kib_per_conn: row.kib_per_connection().map(|spread| rounded(spread.median)),

@@ -26,6 +26,8 @@ pub struct Plan {
     pub rounds: usize,
     pub warm_up: Duration,
     pub measured: Duration,
+    /// Of the last minute before the run: what else the machine was doing.
+    pub machine_load: f64,
     workloads: Vec<Workload>,
     /// Leaves out what no target asks for.
     quick: bool,
@@ -101,6 +103,7 @@ impl Plan {
             rounds,
             warm_up: Duration::from_millis(flags.value_or("warm-up-ms", warm_up)?),
             measured: Duration::from_millis(flags.value_or("measured-ms", measured)?),
+            machine_load: machine_load()?,
             workloads,
             quick: quick && named.is_none(),
             sends,
@@ -150,7 +153,7 @@ impl Plan {
         eprintln!("{flavour}: allocations");
         let setting = Setting { flavour, cores: self.cores.clone(), counted: true, traced: None };
         let servers = Servers::start(&self.peers, &setting)?;
-        for row in rows.iter_mut().filter(|row| row.workload.kind != Kind::Idle) {
+        for row in rows.iter_mut().filter(|row| row.workload.is_alone()) {
             let client = Client { warm_up: COUNTED_WARM_UP, ..self.client(row, &setting) };
             let client = Client { measured: client.measured.min(COUNTED_MAX), ..client };
             let round = servers.load(&client)?;
@@ -182,6 +185,11 @@ impl Plan {
         };
         Client { peer: &row.peer, workload: row.workload, setting, warm_up, measured }
     }
+}
+
+fn machine_load() -> Result<f64, Fault> {
+    let text = std::fs::read_to_string("/proc/loadavg")?;
+    Ok(text.split(' ').next().unwrap_or_default().parse()?)
 }
 
 /// A server for each peer.

@@ -51,14 +51,15 @@ fn head(out: &mut String, plan: &Plan, abouts: &[(&str, About)]) -> Result<(), F
     let versions: Vec<String> = versions.collect::<Result<_, _>>()?;
     writeln!(out, "{}", versions.join(", "))?;
     let cores = std::thread::available_parallelism()?;
-    writeln!(out, "{}, {cores} cores, Linux {}", processor()?, kernel()?)?;
+    let (processor, kernel, load) = (processor()?, kernel()?, plan.machine_load);
+    writeln!(out, "{processor}, {cores} cores, Linux {kernel}, load {load:.2} before the run")?;
     writeln!(
         out,
         "Server and client are two processes on 127.0.0.1 with TCP_NODELAY. {} rounds of {} ms\n\
-         after {} ms of warm-up, peers interleaved. Figures are medians over the rounds, [lowest ..\n\
-         highest]; ratios are medians of the ratios inside each round. CPU in us per call, which is\n\
-         s per million calls. Allocations per call are those of the whole process, in one round of\n\
-         its own. p50, p99, p999 in us.",
+         after {} ms of warm-up, peers interleaved. Figures are medians over the rounds, [lowest\n\
+         .. highest]; ratios are medians of the ratios inside each round. CPU in us per call,\n\
+         which is s per million calls. Allocations per call are those of the whole process, in\n\
+         one round of its own. p50, p99, p999 in us.",
         plan.rounds,
         plan.measured.as_millis(),
         plan.warm_up.as_millis(),
@@ -80,11 +81,12 @@ fn busy(out: &mut String, group: &[Row], rows: &[Row]) -> Result<(), Fault> {
             || DASH.to_owned(),
             |counted| format!("{:.2}/{:.2}", counted.allocs_client, counted.allocs_server),
         );
-        let cpu = format!(
-            "{:.2}/{:.2}",
-            row.median(|round| round.cpu_us_client),
-            row.median(|round| round.cpu_us_server)
-        );
+        let client_us = row.median(|round| round.cpu_us_client);
+        let server_us = row.median(|round| round.cpu_us_server);
+        let cpu = match row.workload.is_alone() {
+            true => format!("{client_us:.2}/{server_us:.2}"),
+            false => DASH.to_owned(),
+        };
         write!(
             out,
             "  {:11} {:>10} {span:>24} {:>8.1} {:>8.1} {:>8.1} {cpu:>15} {allocs:>13} ",

@@ -1,7 +1,7 @@
 //! What switchback is to reach, and whether it did.
 //!
-//! A missed target is a line in the report and no failure of the run; one whose peers were not run
-//! says so.
+//! A missed target is a line in the report and no failure of the run; those whose peers or
+//! workloads were not run are listed in the end.
 
 use std::fmt::Write;
 
@@ -33,24 +33,27 @@ enum Bound {
 /// None that a number can cause.
 pub fn text(rows: &[Row], sends: &[Sends]) -> Result<String, Fault> {
     let mut out = "\ntargets of switchback\n".to_owned();
+    let mut left_out = Vec::new();
     for Target { what, bound, measured } in all(rows, sends) {
+        let Some(spread) = measured else {
+            left_out.push(what);
+            continue;
+        };
         let (sign, wanted) = match bound {
             Bound::AtLeast(wanted) => (">=", wanted),
             Bound::AtMost(wanted) => ("<=", wanted),
         };
-        let verdict = match (measured, bound) {
-            (None, _) => "not measured in this run".to_owned(),
-            (Some(spread), Bound::AtLeast(wanted)) if spread.median >= wanted => reached(spread),
-            (Some(spread), Bound::AtMost(wanted)) if spread.median <= wanted => reached(spread),
-            (Some(spread), _) => format!("{:24} MISSED", figure(spread)),
+        let is_reached = match bound {
+            Bound::AtLeast(wanted) => spread.median >= wanted,
+            Bound::AtMost(wanted) => spread.median <= wanted,
         };
-        writeln!(out, "  {what:58} {sign} {wanted:5.2}  {verdict}")?;
+        let verdict = if is_reached { "reached" } else { "MISSED" };
+        writeln!(out, "  {what:62} {sign} {wanted:5.2}  {:24} {verdict}", figure(spread))?;
+    }
+    if !left_out.is_empty() {
+        writeln!(out, "  not measured in this run: {}", left_out.join("; "))?;
     }
     Ok(out)
-}
-
-fn reached(spread: Spread) -> String {
-    format!("{:24} reached", figure(spread))
 }
 
 fn figure(spread: Spread) -> String {
@@ -233,6 +236,7 @@ mod tests {
 
         assert!(verdict("64, mt2: calls/s over tarpc's").ends_with("reached"));
         assert!(verdict("64, mt2: calls/s over tonic's").ends_with("MISSED"));
-        assert!(verdict("512, mt2: calls/s over tonic's").ends_with("not measured in this run"));
+        let not_run = verdict("512, mt2: calls/s over tonic's");
+        assert!(not_run.trim_start().starts_with("not measured in this run"));
     }
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::alloc;
 use crate::fault::Fault;
+use crate::{alloc, caller};
 
 /// Counters of one process, all of them growing but the memory.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
@@ -46,31 +46,54 @@ impl Usage {
     }
 }
 
-/// Two readings of both processes, and the time between them.
+/// What a process used in the measured time, and the calls that ended meanwhile.
 #[derive(Clone, Copy, Debug)]
-pub struct Span {
-    pub seconds: f64,
-    pub client: [Usage; 2],
-    pub server: [Usage; 2],
+pub struct Used {
+    calls: f64,
+    before: Usage,
+    after: Usage,
 }
 
-/// Reads both processes at `from` and at `until`. Blocks its thread.
+impl Used {
+    /// Whether there was a call to share it among.
+    pub fn is_measured(&self) -> bool {
+        self.calls > 0.0
+    }
+
+    /// CPU time for a call.
+    pub fn cpu_us(&self) -> f64 {
+        (self.after.cpu_ns - self.before.cpu_ns) as f64 / 1e3 / self.calls
+    }
+
+    /// Allocations for a call.
+    pub fn allocations(&self) -> f64 {
+        (self.after.allocations - self.before.allocations) as f64 / self.calls
+    }
+}
+
+/// Reads both processes at `from` and at `until`: the client's use, then the server's. Blocks its
+/// thread, which may be late on a busy machine; so the calls are read with the counters instead of
+/// being taken from the time between.
 ///
 /// # Errors
 /// If the server does not answer.
-pub fn watch(mut server: Asked, from: Instant, until: Instant) -> Result<Span, Fault> {
+pub fn watch(mut server: Asked, from: Instant, until: Instant) -> Result<[Used; 2], Fault> {
     let mut read = |at: Instant| -> Result<_, Fault> {
         std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        let asked = caller::ended();
         let server = server.usage()?;
-        Ok((Instant::now(), Usage::of_this_process(), server))
+        let answered = caller::ended();
+        let client = Usage::of_this_process();
+        // When the server read its counters lies between the two.
+        Ok([(answered as f64, client), (asked.midpoint(answered) as f64, server)])
     };
-    let (began, client_before, server_before) = read(from)?;
-    let (ended, client_after, server_after) = read(until)?;
-    Ok(Span {
-        seconds: (ended - began).as_secs_f64(),
-        client: [client_before, client_after],
-        server: [server_before, server_after],
-    })
+    let (before, after) = (read(from)?, read(until)?);
+    let used = |side: usize| Used {
+        calls: after[side].0 - before[side].0,
+        before: before[side].1,
+        after: after[side].1,
+    };
+    Ok([used(0), used(1)])
 }
 
 /// Starts the thread that tells what this process has used, and says where it listens.

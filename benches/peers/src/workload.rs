@@ -92,6 +92,11 @@ impl Workload {
         self.peers.is_empty() || self.peers.contains(&peer)
     }
 
+    /// Whether all that both processes do is its calls, so that what they cost can be told.
+    pub fn is_alone(self) -> bool {
+        !self.flooded && matches!(self.kind, Kind::Blob(_) | Kind::Echo)
+    }
+
     /// What its rate counts.
     pub const fn unit(self) -> &'static str {
         match self.kind {

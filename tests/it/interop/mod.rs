@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use switchback::service::{Fingerprint, RawRequest};
 use switchback::wire::MethodId;
-use switchback::{CallError, Channel, Code, Codec, Disposition, Server, Status};
+use switchback::{CallError, Channel, ClientConfig, Code, Codec, Disposition, Server, Status};
 use tokio::task::JoinSet;
 
 use crate::interop::python::{Case, Peer};
@@ -52,7 +52,7 @@ async fn the_peer_agrees_with_the_golden_vectors() {
         assert_eq!(found["failed"], 0, "{line}");
         files += 1;
     }
-    assert_eq!((files, peer.end().await), (7, (true, String::new())));
+    assert_eq!((files, peer.end().await), (9, (true, String::new())));
 }
 
 /// Each client case of SERVICE.md against our server.
@@ -112,7 +112,10 @@ async fn ca_16_the_peer_loses_no_call_when_our_server_drains() {
 }
 
 async fn channel(address: &str) -> (Channel, InteropClient) {
-    let mut config = switchback::ClientConfig::default();
+    channel_with(address, ClientConfig::default()).await
+}
+
+async fn channel_with(address: &str, mut config: ClientConfig) -> (Channel, InteropClient) {
     config.build = "it 1".to_owned();
     config.wait_for_ready = true;
     let builder = Channel::builder().codec(Codec::JSON).config(config);
@@ -167,6 +170,69 @@ async fn our_client_understands_the_peer() {
 
     assert_eq!(client.echo(echo("still here", 1)).await.unwrap().text, "still here");
     assert_eq!(peer.drain().await.cancelled, 0);
+}
+
+/// FL-10, FL-11: bodies of 1 MiB go to the peer and come back in pieces, in the smallest windows
+/// there are, which the other side opens again and again; and in whole windows of 4 MiB.
+#[tokio::test]
+async fn fl_10_our_client_and_the_peer_keep_to_small_windows() {
+    let mut narrow = ClientConfig::default();
+    narrow.window_connection = 65_536;
+    let wide = ClientConfig::default();
+    for (config, serving) in [(narrow, Peer::serve_narrow().await), (wide, Peer::serve("0").await)]
+    {
+        let (peer, address) = serving;
+        let (_channel, client) = channel_with(&address, config).await;
+        let text: String = ('a'..='z').cycle().take(1 << 20).collect();
+        let mut calls: JoinSet<_> = (0..4).map(|_| client.echo(echo(&text, 1))).collect();
+        while let Some(echoed) = in_time(calls.join_next()).await {
+            assert_eq!(echoed.unwrap().unwrap().text, text);
+        }
+        let pieces = peer.drain().await.pieces;
+        assert!(pieces.read >= 4 * 16 && pieces.written >= 4 * 15, "{pieces:?}");
+    }
+}
+
+/// FL-5: a short call overtakes a long one on its connection, there and back.
+#[tokio::test]
+async fn fl_5_a_short_call_of_our_client_overtakes_a_long_one() {
+    let (peer, address) = Peer::serve("0").await;
+    let mut config = ClientConfig::default();
+    config.window_connection = 65_536;
+    let (_channel, client) = channel_with(&address, config).await;
+    assert_eq!(client.divide(Divide { a: 4, b: 2 }).await, Ok(2));
+    for (text, times) in [("l".repeat(4_000_000), 1), ("l".repeat(1_000), 4_000)] {
+        let mut long = Box::pin(client.echo(echo(&text, times)));
+        tokio::select! {
+            biased;
+            long = &mut long => panic!("the long call came first: {:?}", long.map(|l| l.text.len())),
+            short = client.divide(Divide { a: -7, b: 2 }) => assert_eq!(short, Ok(-3)),
+        }
+        assert_eq!(in_time(long).await.unwrap().text.len(), 4_000_000);
+    }
+    let pieces = peer.drain().await.pieces;
+    assert!(pieces.read >= 61 && pieces.written >= 2 * 61, "{pieces:?}");
+}
+
+/// FL-7: a long call that is dropped ends as one that was never executed, and the peer serves the
+/// next one on the same connection.
+#[tokio::test]
+async fn fl_7_a_long_call_of_our_client_is_taken_back() {
+    let (peer, address) = Peer::serve_narrow().await;
+    let (_channel, client) = channel(&address).await;
+    assert_eq!(client.divide(Divide { a: 4, b: 2 }).await, Ok(2));
+    let text = "t".repeat(4_000_000);
+    let mut long = Box::pin(client.echo(echo(&text, 1)));
+    tokio::select! {
+        biased;
+        long = &mut long => panic!("{:?}", long.map(|l| l.text.len())),
+        short = client.divide(Divide { a: -7, b: 2 }) => assert_eq!(short, Ok(-3)),
+    }
+    drop(long);
+    assert_eq!(client.divide(Divide { a: 9, b: 3 }).await, Ok(3));
+    let ledger = peer.drain().await;
+    assert_eq!((ledger.cancelled, ledger.pieces.written), (1, 0));
+    assert!(ledger.pieces.read < 61, "{:?}", ledger.pieces);
 }
 
 /// CA-3: the peer's refusals are typed, say that nothing was executed, and name what would do.
@@ -320,7 +386,7 @@ fn types(shape: Shape) -> Types {
 }
 
 /// The client cases of SERVICE.md, in their order.
-const CASES: [&str; 20] = [
+const CASES: [&str; 23] = [
     "handshake",
     "echo_1",
     "echo_2",
@@ -339,6 +405,9 @@ const CASES: [&str; 20] = [
     "cancel",
     "many",
     "large",
+    "narrow",
+    "overtake",
+    "cut",
     "ping",
     "skippable",
 ];

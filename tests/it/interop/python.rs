@@ -32,6 +32,14 @@ pub(crate) struct Case {
 pub(crate) struct Ledger {
     pub(crate) executions: Executions,
     pub(crate) cancelled: u32,
+    pub(crate) pieces: Pieces,
+}
+
+/// DATA of all its connections.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Pieces {
+    pub(crate) read: u32,
+    pub(crate) written: u32,
 }
 
 impl Peer {
@@ -54,7 +62,16 @@ impl Peer {
 
     /// Starts a server on this port, 0 for one of the system's choice, and gives its address.
     pub(crate) async fn serve(port: &str) -> (Self, String) {
-        let mut peer = Self::start(&["serve", "--port", port]);
+        Self::serving(&["serve", "--port", port]).await
+    }
+
+    /// The same, with the smallest window there is.
+    pub(crate) async fn serve_narrow() -> (Self, String) {
+        Self::serving(&["serve", "--window", "65536"]).await
+    }
+
+    async fn serving(arguments: &[&str]) -> (Self, String) {
+        let mut peer = Self::start(arguments);
         let line = peer.line().await;
         let address = line.as_deref().and_then(|line| line.strip_prefix("listening "));
         let Some(address) = address.map(str::to_owned) else {

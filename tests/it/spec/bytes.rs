@@ -22,6 +22,7 @@ impl Parts {
         let fixed = match kind {
             REQUEST => vec![0, 0, 0, 1, 0, 1, 1, 0, 0, 0, 39, 16, 0, 0, 0, 0],
             RESPONSE => vec![0, 0, 2, 1],
+            CREDIT => vec![0, 0, 0, 1],
             CLOSE => vec![0; 6],
             GOAWAY => vec![0; 10],
             _ => Vec::new(),
@@ -39,8 +40,10 @@ impl Parts {
             TABLE | TABLE_UPDATE => [&fnv64(&[0, 0]).to_be_bytes()[..], &[0, 0]].concat(),
             _ => Vec::new(),
         };
-        let call = u32::from(matches!(kind, REQUEST | RESPONSE | CANCEL));
-        Self { kind, flags: 0, call, fixed, ext, payload, body_len: None, ext_len: None }
+        let call = u32::from(matches!(kind, REQUEST | RESPONSE | CANCEL | DATA));
+        // A DATA asks for nothing otherwise, and a client takes no other.
+        let flags = if kind == DATA { MORE } else { 0 };
+        Self { kind, flags, call, fixed, ext, payload, body_len: None, ext_len: None }
     }
 
     pub(crate) fn call(mut self, call: u32) -> Self {
@@ -125,13 +128,30 @@ pub(crate) const TABLE_UPDATE: u8 = 0x04;
 pub(crate) const REQUEST: u8 = 0x10;
 pub(crate) const RESPONSE: u8 = 0x11;
 pub(crate) const CANCEL: u8 = 0x12;
+pub(crate) const DATA: u8 = 0x13;
+pub(crate) const CREDIT: u8 = 0x14;
 pub(crate) const PING: u8 = 0x20;
 pub(crate) const PONG: u8 = 0x21;
 pub(crate) const GOAWAY: u8 = 0x22;
 pub(crate) const CLOSE: u8 = 0x23;
 /// Every kind of version 1.
-pub(crate) const KINDS: [u8; 11] =
-    [HELLO, HELLO_ACK, TABLE, TABLE_UPDATE, REQUEST, RESPONSE, CANCEL, PING, PONG, GOAWAY, CLOSE];
+pub(crate) const KINDS: [u8; 13] = [
+    HELLO,
+    HELLO_ACK,
+    TABLE,
+    TABLE_UPDATE,
+    REQUEST,
+    RESPONSE,
+    CANCEL,
+    DATA,
+    CREDIT,
+    PING,
+    PONG,
+    GOAWAY,
+    CLOSE,
+];
+/// The flag of a REQUEST and of DATA.
+pub(crate) const MORE: u8 = 0x80;
 
 /// The check values of the specification hold for what the tests compute themselves.
 #[test]

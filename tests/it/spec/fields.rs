@@ -32,11 +32,7 @@ pub(crate) fn describe(raw: &RawFrame<'_>, frame: &Frame<'_>) -> Value {
             "kind": "GOAWAY", "last_call": last_call.0, "reason": reason.0, "grace_ms": grace_ms,
         }),
         Frame::Data(Data { has_more, payload, .. }) => {
-            let mut fields = json!({"kind": "DATA", "payload_hex": hex(payload)});
-            if *has_more {
-                fields["more"] = true.into();
-            }
-            fields
+            with_more(json!({"kind": "DATA", "payload_hex": hex(payload)}), *has_more)
         }
         Frame::Credit(bytes) => json!({"kind": "CREDIT", "bytes": bytes}),
         Frame::Skipped(kind) => {
@@ -77,11 +73,22 @@ fn describe_ack(ack: &HelloAck) -> Value {
     if ack.has_fallback {
         fields["fallback"] = true.into();
     }
+    if let Some(bytes) = ack.window_connection {
+        fields["window_connection"] = bytes.into();
+    }
+    fields
+}
+
+/// A flag that is not set is not named.
+fn with_more(mut fields: Value, has_more: bool) -> Value {
+    if has_more {
+        fields["more"] = true.into();
+    }
     fields
 }
 
 fn describe_request(request: &Request<'_>) -> Value {
-    json!({
+    let fields = json!({
         "kind": "REQUEST",
         "method": request.method.0,
         "version": request.version,
@@ -92,7 +99,8 @@ fn describe_request(request: &Request<'_>) -> Value {
         "fingerprint": request.fingerprint,
         "metadata": metadata(request.ext, request_keys::METADATA),
         "payload_hex": hex(request.payload),
-    })
+    });
+    with_more(fields, request.flags.has_more())
 }
 
 fn describe_response(response: &Response<'_>) -> Value {
@@ -151,8 +159,7 @@ pub(crate) fn encode(fields: &Value) -> Vec<u8> {
         "RESPONSE" => encode_response(fields, call, &payload, &mut out),
         "CANCEL" => append_control(&mut out, Kind::CANCEL, call, &[], &[]),
         "DATA" => {
-            let more = fields.get("more").is_some_and(|more| more == true);
-            let flags = if more { Flags::MORE } else { Flags::NONE };
+            let flags = if has_more(fields) { Flags::MORE } else { Flags::NONE };
             append_data_head(&mut out, call, payload.len().try_into().expect("a piece"), flags);
             out.extend_from_slice(&payload);
             out.extend_from_slice(&crc32fast::hash(&payload).to_be_bytes());
@@ -207,6 +214,10 @@ fn tables(fields: &Value) -> Vec<u64> {
     fields["tables"].as_array().map_or_else(Vec::new, |list| list.iter().map(hash).collect())
 }
 
+fn has_more(fields: &Value) -> bool {
+    fields.get("more").is_some()
+}
+
 fn numbers<T: TryFrom<u64, Error: std::fmt::Debug>>(list: &Value) -> Vec<T> {
     list.as_array().expect("a list of numbers").iter().map(number).collect()
 }
@@ -222,6 +233,9 @@ fn encode_request(fields: &Value, call: CallId, payload: &[u8], out: &mut Vec<u8
         fingerprint: number(&fields["fingerprint"]),
     };
     let start = begin_request(out, &request);
+    if has_more(fields) {
+        start.set_more(out);
+    }
     let ext_at = out.len();
     push_metadata(fields, request_keys::METADATA, out);
     let ext_len = out.len() - ext_at;

@@ -147,7 +147,7 @@ fn ca_11_keeps_to_the_calls_that_the_server_accepts() {
 #[test]
 fn hs_6_skips_the_reserved_keys() {
     let hello = Parts::sound(crate::spec::bytes::HELLO);
-    let reserved = [tlv(7, &[0; 4]), tlv(8, &[0; 4]), tlv(9, b"")].concat();
+    let reserved = [tlv(7, &[0; 4]), tlv(8, &[0; 4]), tlv(10, b"")].concat();
     let mut server = Server::new(server_limits(), table(&[]));
     let more = hello.clone().ext(&[&hello.ext[..], &reserved].concat()).build();
     assert!(server.feed(&[&PREFACE[..], &more].concat()).is_ok());

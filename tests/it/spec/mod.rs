@@ -11,6 +11,7 @@ mod codecs;
 mod conversations;
 mod fields;
 mod fingerprints;
+mod fragments;
 mod frames;
 mod handshake;
 mod payload;
@@ -69,5 +70,6 @@ fn unhex(value: &Value) -> Vec<u8> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from_digit(half.into(), 16).expect("half a byte is one digit");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

@@ -1,8 +1,8 @@
 //! Who may send what when: every kind, in every state of both sides.
 
 use crate::spec::bytes::{
-    CANCEL, CLOSE, GOAWAY, HELLO, HELLO_ACK, KINDS, PING, PONG, Parts, REQUEST, RESPONSE, TABLE,
-    TABLE_UPDATE,
+    CANCEL, CLOSE, CREDIT, DATA, GOAWAY, HELLO, HELLO_ACK, KINDS, PING, PONG, Parts, REQUEST,
+    RESPONSE, TABLE, TABLE_UPDATE,
 };
 use crate::spec::peers::{Client, PREFACE, Server, client_limits, reason, server_limits, table};
 use switchback::proto::{ServerEvent, TableCache};
@@ -73,11 +73,11 @@ fn fr_12_a_server_takes_hello_first() {
 #[test]
 fn fr_12_an_open_server_takes_what_clients_send() {
     let fresh = taken(Server::open, |server, bytes| {
-        let is_cancel = bytes[4] == CANCEL;
-        let first = if is_cancel { Parts::sound(REQUEST).build() } else { Vec::new() };
+        let is_about_a_call = matches!(bytes[4], CANCEL | DATA);
+        let first = if is_about_a_call { Parts::sound(REQUEST).build() } else { Vec::new() };
         feed_server(server, &[&first, bytes].concat())
     });
-    assert_eq!(fresh, and_skipped(&[REQUEST, CANCEL, PING, PONG, CLOSE]));
+    assert_eq!(fresh, and_skipped(&[REQUEST, CANCEL, DATA, CREDIT, PING, PONG, CLOSE]));
 }
 
 /// Before HELLO_ACK a client takes HELLO_ACK and CLOSE.
@@ -99,13 +99,14 @@ fn fr_12_a_client_waits_for_the_announced_table() {
         client.call(7);
         client
     };
-    assert_eq!(taken(waiting, feed_client), and_skipped(&[TABLE, PING, PONG, GOAWAY, CLOSE]));
+    let expected = and_skipped(&[TABLE, CREDIT, PING, PONG, GOAWAY, CLOSE]);
+    assert_eq!(taken(waiting, feed_client), expected);
 }
 
 /// After the table a client takes what a server sends, no second HELLO_ACK and no second TABLE.
 #[test]
 fn fr_12_an_open_client_takes_what_servers_send() {
-    let expected = and_skipped(&[TABLE_UPDATE, RESPONSE, PING, PONG, GOAWAY, CLOSE]);
+    let expected = and_skipped(&[TABLE_UPDATE, RESPONSE, DATA, CREDIT, PING, PONG, GOAWAY, CLOSE]);
     assert_eq!(taken(open_client, feed_client), expected);
 }
 
@@ -113,7 +114,7 @@ fn fr_12_an_open_client_takes_what_servers_send() {
 #[test]
 fn fr_12_refuses_call_ids_of_the_wrong_class() {
     for kind in KINDS {
-        let is_of_call = matches!(kind, REQUEST | RESPONSE | CANCEL);
+        let is_of_call = matches!(kind, REQUEST | RESPONSE | CANCEL | DATA);
         let wrong: &[u32] = if is_of_call { &[0, 2, u32::MAX - 1] } else { &[1, 2, u32::MAX] };
         for call in wrong {
             let frame = Parts::sound(kind).call(*call);
@@ -133,7 +134,7 @@ fn fr_12_refuses_call_ids_of_the_wrong_class() {
 /// The id of a REQUEST is judged before its flags and its TLVs.
 #[test]
 fn ca_3_judges_the_call_id_first() {
-    let spoilt = Parts::sound(REQUEST).flags(0x80).ext(&[0x70]);
+    let spoilt = Parts::sound(REQUEST).flags(0x40).ext(&[0x70]);
     assert_eq!(feed_server(&mut open_server(), &spoilt.clone().call(2).build()), Err("PROTOCOL"));
     assert_eq!(feed_server(&mut open_server(), &spoilt.clone().call(1).build()), Err("CALL_ID"));
     let seen = open_server().feed(&spoilt.clone().call(3).build());
@@ -156,7 +157,7 @@ fn ca_1_call_ids_increase() {
         }
     }
     let mut server = Server::open();
-    server.feed(&Parts::sound(REQUEST).call(9).flags(0x80).build()).expect("a refusal");
+    server.feed(&Parts::sound(REQUEST).call(9).flags(0x40).build()).expect("a refusal");
     assert_eq!(server.connection.last_call().0, 9);
     assert_eq!(reason(server.feed(&request(9))), "CALL_ID");
 }
@@ -208,7 +209,7 @@ fn ld_2_close_is_read_at_any_time() {
 fn fr_11_refuses_payloads_of_the_wrong_shape() {
     let seen = |parts: Parts| crate::spec::frames::read(&parts.build(), 65_536, []);
     let malformed = crate::spec::frames::Seen::Closed("MALFORMED");
-    for kind in [HELLO, HELLO_ACK, CANCEL] {
+    for kind in [HELLO, HELLO_ACK, CANCEL, CREDIT] {
         assert_eq!(seen(Parts::sound(kind).payload(b"x")), malformed);
     }
     for kind in [PING, PONG] {
@@ -216,6 +217,8 @@ fn fr_11_refuses_payloads_of_the_wrong_shape() {
             assert_eq!(seen(Parts::sound(kind).payload(&[0; 100][..len])), malformed);
         }
     }
+    let longer = Parts::sound(DATA).payload(&[0; 65_537]).build(); // FL-4
+    assert_eq!(crate::spec::frames::read(&longer, 131_072, []), malformed);
     assert_eq!(seen(Parts::sound(CLOSE).payload(&[b'x'; 257])), malformed);
     assert_eq!(seen(Parts::sound(CLOSE).payload(b"\xc3")), malformed);
     assert!(matches!(

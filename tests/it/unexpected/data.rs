@@ -26,6 +26,7 @@ pub(crate) struct Suite {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limits {
     pub(crate) frame_bytes_max: u32,
+    pub(crate) window_connection: u32,
     pub(crate) handshake_timeout_ms: u64,
     pub(crate) calls_max: u32,
     pub(crate) frame_timeout_ms: u64,
@@ -135,6 +136,8 @@ pub(crate) struct Expect {
     pub(crate) opaque: Option<String>,
     /// Of a GOAWAY.
     pub(crate) last_call: Option<u32>,
+    /// Of a CREDIT.
+    pub(crate) bytes: Option<u32>,
     /// So many of them.
     #[serde(default = "once")]
     pub(crate) times: usize,
@@ -231,6 +234,19 @@ impl Held {
     /// Whether it takes this for granted.
     pub(crate) fn needs(&self, what: &str) -> bool {
         self.needs.iter().any(|need| need == what)
+    }
+
+    /// Bytes that are sent, about.
+    pub(crate) fn sent_bytes(&self) -> usize {
+        let zeros = |send: &str| -> usize {
+            let parts = send.split("{zeros ").skip(1);
+            parts.filter_map(|part| part.split('}').next()?.parse::<usize>().ok()).sum()
+        };
+        let sent = self.steps.iter().map(|step| match step {
+            Step::Send { send, times } => (send.len() / 2 + zeros(send)) * times,
+            _ => 0,
+        });
+        sent.sum()
     }
 
     /// Whether time has to pass for it, or must not.

@@ -21,7 +21,8 @@ use crate::unexpected::talk::{Talk, disposition_name, hex, unlike};
 /// What the conversation runs over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Wire {
-    /// In memory, one byte at a time towards the side under test.
+    /// In memory, one byte at a time towards the side under test; [`PIECE_BYTES`] where many are
+    /// sent.
     Bytes,
     Memory,
     Tcp,
@@ -46,7 +47,7 @@ fn steps<'a>(suite: &'a Suite, side: Side, held: &'a Held) -> impl Iterator<Item
 
 async fn hold_server(suite: &Suite, held: &Held, wire: Wire) -> Result<(), String> {
     let dispatch = methods().into_dispatch().unwrap();
-    let (raw, stream) = pair(wire).await;
+    let (raw, stream) = pair(wire, held.sent_bytes()).await;
     let (handle, served) = serve(suite, stream, &dispatch);
     let (client_end, server_end) = duplex(MEM_BYTES);
     let (_, beside_served) = serve(suite, server_end, &dispatch);
@@ -80,11 +81,12 @@ async fn hold_server(suite: &Suite, held: &Held, wire: Wire) -> Result<(), Strin
 async fn hold_client(suite: &Suite, held: &Held, wire: Wire) -> Result<(), String> {
     let (channel, _dispatch, beside_served) = mem(Server::new().method(echo("it.Echo/echo")));
     let mut beside = Beside { channel, stub: crate::support::echo_stub(), calls: 0 };
-    let (raw, stream) = pair(wire).await;
+    let (raw, stream) = pair(wire, held.sent_bytes()).await;
     let mut config = ClientConfig::default();
     config.retry.attempts_max = 1; // A row is about one attempt.
     let limits = &suite.limits[0];
     config.frame_bytes_max = limits.frame_bytes_max;
+    config.window_connection = limits.window_connection;
     config.handshake_timeout = Duration::from_millis(limits.handshake_timeout_ms);
     config.keepalive = limits.keepalive();
     config.conduct = limits.conduct();
@@ -160,10 +162,11 @@ impl Beside {
 }
 
 /// Both ends of what the conversation runs over.
-async fn pair(wire: Wire) -> (Raw, Stream) {
+async fn pair(wire: Wire, sent_bytes: usize) -> (Raw, Stream) {
     match wire {
         Wire::Bytes => {
-            let (theirs_in, ours_out) = tokio::io::duplex(1);
+            let is_long = sent_bytes > WIRE_BYTES;
+            let (theirs_in, ours_out) = tokio::io::duplex(if is_long { PIECE_BYTES } else { 1 });
             let (ours_in, theirs_out) = tokio::io::duplex(WIRE_BYTES);
             let ours = Raw::new(tokio::io::join(ours_in, ours_out));
             (ours, Stream::new(theirs_in, theirs_out, "mem"))
@@ -187,8 +190,8 @@ fn serve(
     let of_server = ServerLimits {
         versions: VersionRange::OURS,
         frame_bytes_max: limits.frame_bytes_max,
+        window_connection: limits.window_connection,
         calls_max: limits.calls_max,
-        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
         codecs: vec![1],
         build: "under test".to_owned(),
     };
@@ -238,5 +241,7 @@ const HOLD: &str = "ux.Echo/hold";
 /// What waits in memory between the runner and the side under test: little, so that one that is not
 /// read soon has nowhere to write to.
 const WIRE_BYTES: usize = 16 * 1024;
+/// What arrives at a time where more than [`WIRE_BYTES`] are sent: pieces that end anywhere.
+const PIECE_BYTES: usize = 997;
 /// How long an end may take to be noticed; on a paused clock this costs nothing.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -215,6 +215,9 @@ impl Talk {
                 name == "PING"
             }
             Ok(Frame::Pong(opaque)) => name == "PONG" && is_hex(&expect.opaque, &opaque),
+            Ok(Frame::Credit(bytes)) => {
+                name == "CREDIT" && expect.bytes.is_none_or(|wanted| wanted == bytes)
+            }
             Ok(Frame::Goaway(found)) => {
                 name == "GOAWAY" && expect.last_call.is_none_or(|id| id == found.last_call.0)
             }
@@ -235,7 +238,7 @@ impl Talk {
     }
 
     /// What comes next, apart from what a peer may say at any time, unless it is `wanted`: PING,
-    /// a changed table, and the call of a client under test.
+    /// CREDIT, a changed table, and the call of a client under test.
     async fn next_but(&mut self, wanted: &str) -> Result<Seen, String> {
         loop {
             let Ok(read) = tokio::time::timeout(PATIENCE, self.raw.try_next()).await else {
@@ -244,6 +247,7 @@ impl Talk {
             let Some(frame) = read? else { return Ok(Seen::End) };
             match (self.side, frame.parse()) {
                 (_, Ok(Frame::Ping(_))) if wanted != "PING" => continue,
+                (_, Ok(Frame::Credit(_))) if wanted != "CREDIT" => continue,
                 (Side::Server, Ok(Frame::TableUpdate(_))) => continue,
                 (Side::Client, Ok(Frame::Request(request))) => {
                     self.asked += 1;
@@ -278,6 +282,7 @@ impl Talk {
                 }
                 "same" => self.made.to_be_bytes().to_vec(),
                 "ping" => self.ping.to_vec(),
+                zeros if zeros.starts_with("zeros ") => vec![0; zeros[6..].parse().unwrap()],
                 "transcript" => self.transcript.finish().to_be_bytes().to_vec(),
                 "head_crc" | "~head_crc" => {
                     body_at = out.len() + 4;
@@ -306,8 +311,8 @@ pub(crate) fn unlike(wanted: &str, found: &str) -> String {
 /// What was expected, in words.
 fn describe_wanted(expect: &Expect) -> String {
     let mut text = expect.expect.clone();
-    if let Some(call) = expect.call.or(expect.last_call) {
-        text.push_str(&format!(" {call}"));
+    if let Some(number) = expect.call.or(expect.last_call).or(expect.bytes) {
+        text.push_str(&format!(" {number}"));
     }
     let tlv = expect.tlv.as_ref().map(|(key, value)| format!("TLV {key} = {value}"));
     let parts = [&expect.status, &expect.disposition, &expect.payload, &expect.opaque, &tlv];

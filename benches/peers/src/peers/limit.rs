@@ -283,7 +283,7 @@ fn expect(frame: &[u8], expected: u32) -> Result<(), Fault> {
 const HEAD_BYTES: usize = 16;
 const CRC_BYTES: usize = 4;
 /// Fixed fields of a request and the message in bincode.
-const SMALL_BODY_BYTES: usize = 76;
+const SMALL_BODY_BYTES: usize = 16 + 53;
 const FRAME_BODY_BYTES: usize = 64 << 10;
 /// Best for small frames: a reply goes out while the rest of a batch is still read.
 const SMALL_READ_BYTES: usize = 16 << 10;

@@ -111,6 +111,9 @@ peers! {
     #[cfg(feature = "raw")] raw,
     #[cfg(feature = "tarpc")] tarpc,
     #[cfg(feature = "tonic")] tonic,
+    #[cfg(feature = "volo")] volo,
+    #[cfg(feature = "capnp")] capnp,
+    #[cfg(feature = "ttrpc")] ttrpc,
 }
 
 /// What the report says about a peer, beside its numbers.

@@ -32,7 +32,8 @@ static LATE: LazyLock<Stub<u64, u64, Infallible>> =
 
 impl Peer for ThisPeer {
     const NOTE: &'static str = "limits raised: bytes in flight on a connection 16 MiB instead of 8 \
-        (1 MiB row); connections, and those of one address, 6,000 instead of 1,024 and 128 (idle row)";
+        (1 MiB row); connections, and those of one address, 6,000 instead of 1,024 and 128 (idle \
+        row)";
 
     const CRATES: &'static [&'static str] = &["switchback"];
 

