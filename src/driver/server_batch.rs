@@ -33,7 +33,8 @@ pub(crate) struct Batch<'a> {
     bodies: Vec<Body>,
     pub(super) uploads: &'a mut Uploads,
     threshold_bytes: usize,
-    routes: Arc<Routes>,
+    /// Elsewhere while a request is served.
+    routes: Option<Arc<Routes>>,
     /// When this batch was read; the time of its calls counts from here (CA-8).
     read_at: Instant,
     /// The last reading of the clock.
@@ -57,7 +58,7 @@ impl<'a> Batch<'a> {
         read_bytes: usize,
     ) -> Self {
         let threshold_bytes = (read_bytes / 2).clamp(4 * 1024, 16 * 1024);
-        let (routes, tally) = (shared.dispatch.routes(), Tally::default());
+        let (routes, tally) = (Some(shared.dispatch.routes()), Tally::default());
         let read_at = shared.runtime.clock.now();
         Self {
             shared,
@@ -97,7 +98,7 @@ impl<'a> Batch<'a> {
 
     /// Takes the table as it is now.
     pub(crate) fn reload(&mut self) {
-        self.routes = self.shared.dispatch.routes();
+        self.routes = Some(self.shared.dispatch.routes());
     }
 
     pub(crate) fn finish(mut self) {
@@ -149,8 +150,15 @@ impl<'a> Batch<'a> {
 
     /// Serves one request, or starts to. Says with which status it was refused, if it was.
     pub(crate) fn request(&mut self, request: &Request<'_>) -> Option<Code> {
-        let routes = Arc::clone(&self.routes);
-        let (entry, codec) = match self.admit(&routes, request) {
+        // Taken out, not cloned: that would be two atomic operations on what all threads share.
+        let routes = self.routes.take().unwrap_or_else(|| self.shared.dispatch.routes());
+        let refused = self.request_among(&routes, request);
+        self.routes = Some(routes);
+        refused
+    }
+
+    fn request_among(&mut self, routes: &Routes, request: &Request<'_>) -> Option<Code> {
+        let (entry, codec) = match self.admit(routes, request) {
             Ok(admitted) => admitted,
             Err(status) => {
                 self.refuse_with(request.call, &status);
@@ -171,7 +179,7 @@ impl<'a> Batch<'a> {
             self.refuse(request.call, Code::DEADLINE_EXCEEDED, message);
             return Some(Code::DEADLINE_EXCEEDED);
         }
-        let (entry, bytes) = (Arc::clone(entry), request_bytes(request));
+        let bytes = request_bytes(request);
         let admitted = Admitted { read_at: self.read_at, deadline, bytes };
         let attempt = request.attempt_priority >> 4; // CA-9
         let scope = Scope { deadline, is_retry: attempt > 0 };
@@ -189,12 +197,11 @@ impl<'a> Batch<'a> {
             connection: Arc::<ServerShared>::clone(self.shared),
         };
         if request.flags.has_more() {
-            self.begin_upload((entry, codec), cx, (admitted, scope), request.payload);
+            self.begin_upload((Arc::clone(entry), codec), cx, (admitted, scope), request.payload);
             return None;
         }
         let (payload, limits) = (request.payload, &self.settings.decode);
         let incoming = Incoming { payload, bytes: None, codec, limits };
-        let entry = &entry;
         if !self.settings.interceptors.is_empty() {
             return self.intercept(entry, (admitted, scope), cx, incoming);
         }
