@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::driver::call_task::{CallTask, Polled, drop_handler, panicked, poll_handler};
 use crate::driver::intercepted::Intercepted;
-use crate::driver::outbound::Eagerness;
+use crate::driver::outbound::{Eagerness, PIECE_BYTES_MAX, PIECE_BYTES_MIN};
 use crate::driver::server_settings::ServerSettings;
 use crate::driver::server_shared::{ServerShared, append_no_memory};
 use crate::driver::turns::Turn;
@@ -57,7 +57,7 @@ impl<'a> Batch<'a> {
         (out, uploads): (&'a mut Vec<u8>, &'a mut Uploads),
         read_bytes: usize,
     ) -> Self {
-        let threshold_bytes = (read_bytes / 2).clamp(4 * 1024, 16 * 1024);
+        let threshold_bytes = (read_bytes / 2).clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX);
         let (routes, tally) = (Some(shared.dispatch.routes()), Tally::default());
         let read_at = shared.runtime.clock.now();
         Self {
