@@ -211,6 +211,7 @@ impl ClientDriver {
     }
 
     /// The best version for a method, from this connection's table (RT-6); waits for the table.
+    #[inline]
     pub(crate) fn poll_choose(
         &self,
         ticket: &mut Option<Ticket>,
@@ -270,6 +271,7 @@ impl ClientDriver {
     }
 
     /// The outcome of a call; `reply` is exchanged for the bytes that came with it.
+    #[inline]
     pub(crate) fn poll_outcome(
         &self,
         id: CallId,

@@ -199,6 +199,7 @@ impl Outbound {
     }
 
     /// Appends whole frames.
+    #[inline]
     pub(crate) fn append(&mut self, frames: &[u8]) {
         if self.pending.capacity() - self.pending.len() < frames.len() {
             self.take_larger();
@@ -235,6 +236,7 @@ impl Outbound {
     }
 
     /// Decides who writes what was just appended.
+    #[inline]
     pub(crate) fn after_append(&mut self, eagerness: Eagerness) -> Flush {
         let Some(writer) = self.writer.take_if(|writer| writer.is_done()) else {
             return Flush::Nothing; // The owner, or the flusher with its rest, comes by.
