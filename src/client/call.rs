@@ -207,6 +207,10 @@ impl<Q, R, E> Call<Q, R, E> {
                 State::Done => return Poll::Pending,
             };
             match advanced {
+                // It was sent just now, and is woken when there is an outcome.
+                Poll::Ready(Ok(())) if matches!(self.state, State::Waiting(_)) => {
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(status)) => return Poll::Ready(Err(status.into())),
                 Poll::Pending => return self.poll_timer(deadline, cx),
@@ -589,9 +593,11 @@ impl<Q, R, E> Call<Q, R, E> {
 
 impl<Q, R, E> Drop for Call<Q, R, E> {
     fn drop(&mut self) {
-        self.give_up();
-        self.count(CallEnd::Cancelled);
-        self.end_hooks(|| End::Cancelled);
+        if self.begun_at.is_some() || self.hooks.is_some() {
+            self.give_up();
+            self.count(CallEnd::Cancelled);
+            self.end_hooks(|| End::Cancelled);
+        }
     }
 }
 

@@ -214,6 +214,7 @@ pub(crate) fn end_status(
 }
 
 /// Drops a handler. A panic in there must not keep its call from being answered.
+#[inline]
 pub(crate) fn drop_handler(shared: &ServerShared, call: Option<Pin<Box<dyn Respond>>>) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(call))) {
         panicked(shared, &*panic); // For the log: the answer does not depend on it.
@@ -221,6 +222,7 @@ pub(crate) fn drop_handler(shared: &ServerShared, call: Option<Pin<Box<dyn Respo
 }
 
 /// Polls a handler once. A panic costs this call only, and is answered.
+#[inline]
 pub(crate) fn poll_handler(
     shared: &ServerShared,
     call: Pin<&mut dyn Respond>,

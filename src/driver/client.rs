@@ -10,7 +10,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 
@@ -21,7 +21,7 @@ use crate::driver::scratch::with_encode;
 use crate::driver::signal::Signal;
 use crate::driver::{ClientSettings, ClientTotals, Runtime};
 use crate::error::{Error, ErrorKind};
-use crate::proto::{Beat, CallOutcome, Cancelled, ClientConnection, Conduct, Keepalive};
+use crate::proto::{CallOutcome, Cancelled, ClientConnection, Conduct, Keepalive};
 use crate::proto::{KeepaliveLimits, KnownTable, LostDisposition, QueueFull, TableCache, Ticket};
 use crate::proto::{VersionChoice, WaitQueue};
 use crate::service::{Body, Parts, PeerLimits};
@@ -45,6 +45,8 @@ pub(crate) struct ClientShared {
     pub(crate) frame_bytes_max: AtomicU32,
     pub(crate) has_window: AtomicBool,
     pub(crate) is_codec_refused: AtomicBool,
+    /// As [`ClientState::is_usable`], to be read without the lock: with every call.
+    pub(crate) is_usable: AtomicBool,
     pub(crate) reader: Signal,
     pub(crate) keepalive: KeepaliveLimits,
     /// The server's address, for errors.
@@ -119,6 +121,7 @@ impl ClientDriver {
             frame_bytes_max: AtomicU32::new(FRAME_BYTES_FLOOR),
             has_window: AtomicBool::new(false),
             is_codec_refused: AtomicBool::new(false),
+            is_usable: AtomicBool::new(true),
             reader: Signal::default(),
             keepalive: settings.keepalive,
             peer: stream.peer,
@@ -148,8 +151,7 @@ impl ClientDriver {
     /// and answers, and ids are left.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        let state = self.shared().lock();
-        state.end.is_none() && state.proto.may_open() && !state.keepalive.is_suspect()
+        self.shared().is_usable.load(Ordering::Acquire)
     }
 
     /// Why the server goes away, if it does.
@@ -210,6 +212,7 @@ impl ClientDriver {
     }
 
     /// The best version for a method, from this connection's table (RT-6); waits for the table.
+    #[inline]
     pub(crate) fn poll_choose(
         &self,
         ticket: &mut Option<Ticket>,
@@ -217,13 +220,21 @@ impl ClientDriver {
         versions: impl Iterator<Item = u16> + Clone,
         waker: &Waker,
     ) -> Poll<Result<Chosen, Error>> {
-        let table = match std::task::ready!(self.poll_table(ticket, waker)) {
-            Ok(table) => table,
-            Err(error) => return Poll::Ready(Err(error)),
+        let known = self.shared().table.load(); // A guard: with every call.
+        let awaited;
+        let table = match &*known {
+            Some(table) => table,
+            None => match std::task::ready!(self.poll_table(ticket, waker)) {
+                Ok(table) => {
+                    awaited = table;
+                    &awaited
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            },
         };
         Poll::Ready(Ok(match table.choose(method, versions.clone()) {
             VersionChoice::Version(version) => Chosen::Version(version),
-            VersionChoice::NoneInCommon => Chosen::NoneInCommon(table),
+            VersionChoice::NoneInCommon => Chosen::NoneInCommon(Arc::clone(table)),
             // Who serves what is not listed says itself which versions it has (RT-6).
             VersionChoice::UnknownMethod => match { versions }.next() {
                 Some(highest) if self.has_fallback() => Chosen::Version(highest),
@@ -261,6 +272,7 @@ impl ClientDriver {
     }
 
     /// The outcome of a call; `reply` is exchanged for the bytes that came with it.
+    #[inline]
     pub(crate) fn poll_outcome(
         &self,
         id: CallId,
@@ -386,6 +398,11 @@ impl ClientShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// To be called under the lock, by whoever has changed what it depends on.
+    pub(crate) fn note_usable(&self, state: &ClientState) {
+        self.is_usable.store(state.is_usable(), Ordering::Release);
+    }
+
     fn start<E>(
         &self,
         ticket: Option<Ticket>,
@@ -418,11 +435,15 @@ impl ClientShared {
         let offset = state.out.offset();
         let Some(opened) = state.proto.calls.open(deadline, offset, Some(waker.clone())) else {
             // The next in the queue learns it too, and so on.
+            self.note_usable(&state);
             let next = state.next_waiters();
             drop((state, before));
             next.into_iter().for_each(Waker::wake);
             return Start::Ended(ErrorKind::IdsExhausted.into());
         };
+        if state.proto.calls.is_exhausted() {
+            self.note_usable(&state);
+        }
         seal_frame(frame, opened.id);
         state.out.append(frame);
         if let Some(parts) = parts {
@@ -476,6 +497,7 @@ impl ClientShared {
         tracing::debug!(%error, "connection ended");
         self.totals.count_end(&error);
         state.end = Some(error);
+        self.note_usable(&state);
         let mut wakers = Vec::new();
         let unsent: Vec<CallId> = state.out.unsent().collect();
         let sent_bytes = match &close {
@@ -518,6 +540,10 @@ impl ClientShared {
 }
 
 impl ClientState {
+    fn is_usable(&self) -> bool {
+        self.end.is_none() && self.proto.may_open() && !self.keepalive.is_suspect()
+    }
+
     /// The server sends its client away (LD-10): what it has not read may go elsewhere, and so may
     /// those who wait for room here.
     pub(crate) fn leave(&mut self, goaway: Goaway, wakers: &mut Vec<Waker>) {
@@ -542,71 +568,6 @@ impl ClientState {
     }
 }
 
-impl FlushHost for ClientShared {
-    fn with_outbound<T>(&self, f: impl FnOnce(&mut Outbound) -> T) -> T {
-        f(&mut self.lock().out)
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        let state = self.lock();
-        if state.end.is_some() {
-            return None;
-        }
-        state.proto.next_deadline().into_iter().chain(state.keepalive.due()).min()
-    }
-
-    fn sweep(&self, now: Instant) {
-        let mut wakers = Vec::new();
-        let mut state = self.lock();
-        let ClientState { proto, out, keepalive, .. } = &mut *state;
-        proto.calls.expire(now, |id, token| {
-            out.drop_body(id); // FL-7
-            append_control(out.pending(), Kind::CANCEL, id, &[], &[]);
-            wakers.extend(token.take());
-        });
-        // The handshake has its own time limit, and knows no PING.
-        let is_waiting = proto.calls.busy() > 0 && proto.server().is_some();
-        let beat = keepalive.beat(now, is_waiting);
-        if beat == Beat::Ping {
-            append_control(out.pending(), Kind::PING, CallId::CONNECTION, &[], &PING);
-        }
-        wakers.extend(state.next_waiters()); // A payload that was given up makes room.
-        drop(state); // The flusher itself is here: it writes what was appended.
-        wakers.into_iter().for_each(Waker::wake);
-        if beat == Beat::Dead {
-            let KeepaliveLimits { silence, patience } = self.keepalive;
-            let (peer, after) = (self.peer.clone(), silence + patience);
-            self.finish(ErrorKind::Silent { peer, after }.into(), None, None);
-        }
-    }
-
-    fn handle_room(&self) {
-        let next = self.lock().next_waiters();
-        next.into_iter().for_each(Waker::wake);
-    }
-
-    fn wake_reader(&self) {
-        // It never stops (LD-12).
-    }
-
-    fn handle_done(&self) {
-        self.reader.wake();
-    }
-
-    fn handle_progress(&self, now: Instant) {
-        self.lock().keepalive.handle_bytes(now);
-    }
-
-    fn handle_write_error(&self, error: &std::io::Error) {
-        self.finish(Error::lost(error), None, None);
-    }
-
-    fn handle_stall(&self, after: Duration) {
-        let peer = self.peer.clone();
-        self.finish(ErrorKind::Stalled { peer, after }.into(), None, None);
-    }
-}
-
 impl std::fmt::Debug for ClientShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.lock();
@@ -618,8 +579,6 @@ impl std::fmt::Debug for ClientShared {
     }
 }
 
-/// The bytes of a keepalive's PING.
-const PING: [u8; 8] = *b"alive?\0\0";
 /// Written at once.
 const ALONE: Eagerness = Eagerness { is_alone: true, threshold_bytes: 0 };
 /// Left to the flusher.

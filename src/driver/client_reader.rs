@@ -240,6 +240,7 @@ fn file(shared: &ClientShared, group: &[Option<Input<'_>>]) -> Result<(), Violat
         }
     }
     filed.others.extend(state.next_waiters());
+    shared.note_usable(&state);
     drop(state);
     filed.wakers.into_iter().flatten().chain(filed.others).for_each(Waker::wake);
     if let Some((reason, last_call, detail)) = filed.closed {

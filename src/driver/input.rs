@@ -1,8 +1,9 @@
 //! The read side: bytes from a stream to whoever judges them, in place.
 //!
 //! Invariants: bytes are handed over in order, those not used first in the next turn; a partial
-//! frame moves to a carry buffer, which grows with what arrived, never with what was declared;
-//! an idle stream holds no buffer.
+//! frame moves to a carry buffer, and back before the next read if all of it fits into the thread's
+//! buffer; else the carry buffer grows with what arrived, never with what was declared; an idle
+//! stream holds no buffer.
 
 use std::io;
 use std::pin::Pin;
@@ -89,24 +90,8 @@ impl InputStream {
         if self.is_unjudged {
             return Poll::Ready(self.judge_carry(judge));
         }
-        if self.carry.is_empty() {
-            let Self { io, carry, is_unjudged, read_bytes, used_bytes } = self;
-            return with_read(|scratch| {
-                match std::task::ready!(poll_read_buf(Pin::new(&mut **io), cx, scratch)) {
-                    Ok(0) => return Poll::Ready(ReadTurn::End),
-                    Ok(read) => *read_bytes += read as u64,
-                    Err(error) => return Poll::Ready(ReadTurn::Failed(error)),
-                }
-                Poll::Ready(match judge(scratch) {
-                    Ok(judged) => {
-                        *used_bytes += judged.used_bytes as u64;
-                        carry.bytes.extend_from_slice(&scratch[judged.used_bytes..]);
-                        *is_unjudged = judged.is_paused;
-                        ReadTurn::Read
-                    }
-                    Err(error) => ReadTurn::Refused(error, first_bytes(scratch)),
-                })
-            });
+        if self.carry.unused().len() + missing_bytes <= READ_BYTES {
+            return self.poll_scratch(cx, judge);
         }
         if missing_bytes > READ_BYTES
             && self.carry.unused().len() + missing_bytes <= FRAME_BYTES_LONG
@@ -124,6 +109,33 @@ impl InputStream {
             Err(error) => return Poll::Ready(ReadTurn::Failed(error)),
         }
         Poll::Ready(self.judge_carry(judge))
+    }
+
+    /// Reads into the thread's buffer, behind what is carried. Not just the rest of that frame: one
+    /// read would then give one frame, and leave the next one in part, for as long as the peer
+    /// sends more than is read.
+    fn poll_scratch<E>(
+        &mut self,
+        cx: &mut Context<'_>,
+        judge: impl FnOnce(&[u8]) -> Result<Judged, E>,
+    ) -> Poll<ReadTurn<E>> {
+        with_read(|scratch| {
+            scratch.extend_from_slice(self.carry.unused());
+            match std::task::ready!(poll_read_buf(Pin::new(&mut *self.io), cx, scratch)) {
+                Ok(0) => return Poll::Ready(ReadTurn::End),
+                Ok(read) => self.read_bytes += read as u64,
+                Err(error) => return Poll::Ready(ReadTurn::Failed(error)),
+            }
+            Poll::Ready(match judge(scratch) {
+                Ok(judged) => {
+                    self.used_bytes += judged.used_bytes as u64;
+                    self.carry.replace(&scratch[judged.used_bytes..]);
+                    self.is_unjudged = judged.is_paused;
+                    ReadTurn::Read
+                }
+                Err(error) => ReadTurn::Refused(error, first_bytes(scratch)),
+            })
+        })
     }
 
     /// A turn while fragments come: reads many of them at once, behind what there is of the first.
@@ -218,6 +230,7 @@ impl Carry {
         try_grow(&mut self.bytes, more)
     }
 
+    /// Keeps these bytes and no others.
     fn replace(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             *self = Self::default();

@@ -12,6 +12,7 @@ mod alarms;
 mod answer_metadata;
 mod call_task;
 mod client;
+mod client_flush;
 mod client_reader;
 mod client_settings;
 mod ends;

@@ -199,6 +199,7 @@ impl Outbound {
     }
 
     /// Appends whole frames.
+    #[inline]
     pub(crate) fn append(&mut self, frames: &[u8]) {
         if self.pending.capacity() - self.pending.len() < frames.len() {
             self.take_larger();
@@ -245,6 +246,7 @@ impl Outbound {
     }
 
     /// Decides who writes what was just appended.
+    #[inline]
     pub(crate) fn after_append(&mut self, eagerness: Eagerness) -> Flush {
         let Some(writer) = self.writer.take_if(|writer| writer.is_done()) else {
             return Flush::Nothing; // The owner, or the flusher with its rest, comes by.
@@ -442,12 +444,16 @@ impl std::fmt::Debug for Outbound {
     }
 }
 
-/// Between one flush at 64 calls in flight (4 KiB) and at 512 (16 KiB), as measured: cutting a
-/// batch keeps both sides busy, cutting it smaller costs system calls.
+/// Written before the flusher comes by once there is so much: keeps both sides busy while many calls
+/// are in flight. In smaller pieces each wakes the peer once more, which at 64 in flight costs more
+/// than it gains wherever the two share a core.
 pub(crate) fn threshold_bytes(in_flight: usize) -> usize {
-    (in_flight * 64).clamp(4 * 1024, 16 * 1024)
+    (in_flight * 64).clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX)
 }
 
+/// Limits of what is written early, as measured.
+pub(crate) const PIECE_BYTES_MIN: usize = 8 * 1024;
+pub(crate) const PIECE_BYTES_MAX: usize = 16 * 1024;
 /// Soft limit of bytes that wait to be written.
 pub(crate) const SOFT_BYTES_MAX: usize = 1024 * 1024;
 /// Soft limit of a client's long payloads that wait to be sent: four of the longest.

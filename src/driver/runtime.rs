@@ -76,6 +76,7 @@ impl Runtime {
         Self { spawn, clock, random: runtime }
     }
 
+    #[inline]
     pub(crate) fn now(&self) -> Instant {
         self.clock.now()
     }

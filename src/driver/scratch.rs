@@ -27,11 +27,13 @@ thread_local! {
 }
 
 /// One frame on its way out.
+#[inline]
 pub(crate) fn with_encode<T>(f: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     with(&ENCODE, f)
 }
 
 /// The payload of one answer on its way in.
+#[inline]
 pub(crate) fn with_reply<T>(f: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     with(&REPLY, f)
 }
@@ -66,6 +68,7 @@ pub(crate) fn with_long_read<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
     result
 }
 
+#[inline]
 fn with<T>(
     cell: &'static std::thread::LocalKey<Cell<Option<Vec<u8>>>>,
     f: impl FnOnce(&mut Vec<u8>) -> T,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::driver::call_task::{CallTask, Polled, drop_handler, panicked, poll_handler};
 use crate::driver::intercepted::Intercepted;
-use crate::driver::outbound::Eagerness;
+use crate::driver::outbound::{Eagerness, PIECE_BYTES_MAX, PIECE_BYTES_MIN};
 use crate::driver::server_settings::ServerSettings;
 use crate::driver::server_shared::{ServerShared, append_no_memory};
 use crate::driver::turns::Turn;
@@ -33,7 +33,8 @@ pub(crate) struct Batch<'a> {
     bodies: Vec<Body>,
     pub(super) uploads: &'a mut Uploads,
     threshold_bytes: usize,
-    routes: Arc<Routes>,
+    /// Elsewhere while a request is served.
+    routes: Option<Arc<Routes>>,
     /// When this batch was read; the time of its calls counts from here (CA-8).
     read_at: Instant,
     /// The last reading of the clock.
@@ -56,8 +57,8 @@ impl<'a> Batch<'a> {
         (out, uploads): (&'a mut Vec<u8>, &'a mut Uploads),
         read_bytes: usize,
     ) -> Self {
-        let threshold_bytes = (read_bytes / 2).clamp(4 * 1024, 16 * 1024);
-        let (routes, tally) = (shared.dispatch.routes(), Tally::default());
+        let threshold_bytes = (read_bytes / 2).clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX);
+        let (routes, tally) = (Some(shared.dispatch.routes()), Tally::default());
         let read_at = shared.runtime.clock.now();
         Self {
             shared,
@@ -97,7 +98,7 @@ impl<'a> Batch<'a> {
 
     /// Takes the table as it is now.
     pub(crate) fn reload(&mut self) {
-        self.routes = self.shared.dispatch.routes();
+        self.routes = Some(self.shared.dispatch.routes());
     }
 
     pub(crate) fn finish(mut self) {
@@ -149,8 +150,15 @@ impl<'a> Batch<'a> {
 
     /// Serves one request, or starts to. Says with which status it was refused, if it was.
     pub(crate) fn request(&mut self, request: &Request<'_>) -> Option<Code> {
-        let routes = Arc::clone(&self.routes);
-        let (entry, codec) = match self.admit(&routes, request) {
+        // Taken out, not cloned: that would be two atomic operations on what all threads share.
+        let routes = self.routes.take().unwrap_or_else(|| self.shared.dispatch.routes());
+        let refused = self.request_among(&routes, request);
+        self.routes = Some(routes);
+        refused
+    }
+
+    fn request_among(&mut self, routes: &Routes, request: &Request<'_>) -> Option<Code> {
+        let (entry, codec) = match self.admit(routes, request) {
             Ok(admitted) => admitted,
             Err(status) => {
                 self.refuse_with(request.call, &status);

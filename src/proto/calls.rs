@@ -140,6 +140,7 @@ impl<T: Default> CallTable<T> {
 
     /// Opens a call and gives it the next id; `None` when no place is free or ids are used up.
     /// `offset` is where its first byte will stand in the output.
+    #[inline]
     pub fn open(&mut self, deadline: Instant, offset: u64, token: T) -> Option<Opened> {
         if self.room() == 0 {
             return None;
@@ -170,6 +171,7 @@ impl<T: Default> CallTable<T> {
     /// # Errors
     /// [`Violation::OutOfTurn`] when no answer is owed for this id (CA-2), and
     /// [`DecodeError::FrameTooLarge`] when it is too long with the pieces before it (FL-4).
+    #[inline]
     pub fn handle_response(
         &mut self,
         response: &Response<'_>,
@@ -245,6 +247,7 @@ impl<T: Default> CallTable<T> {
 
     /// Takes the outcome, if there is one, and the reply with it: `reply` is exchanged for the
     /// slot's buffer. The owner has no claim on the slot after that.
+    #[inline]
     pub fn take(&mut self, id: CallId, reply: &mut Vec<u8>) -> Option<Taken> {
         let slot = self.slot_mut(id)?;
         let outcome = slot.outcome.take()?;
@@ -405,6 +408,7 @@ impl<T: Default> Slot<T> {
     }
 
     /// Keeps an answer, of whose payload so many bytes came before it.
+    #[inline]
     fn file(&mut self, response: &Response<'_>, pieces: usize) {
         let Response { status, disposition, codec, ext, payload, .. } = *response;
         self.outcome =

@@ -132,6 +132,7 @@ impl<T: Default> ClientConnection<T> {
     ///
     /// # Errors
     /// [`Violation`]; the connection must be closed.
+    #[inline]
     pub fn handle_frame<'a>(
         &'a mut self,
         raw: RawFrame<'a>,

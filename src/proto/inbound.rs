@@ -49,6 +49,7 @@ impl Inbound {
     ///
     /// # Errors
     /// [`Violation`]; the connection must be closed.
+    #[inline]
     pub fn next<'a>(&mut self, input: &'a [u8]) -> Result<Option<(Input<'a>, usize)>, Violation> {
         if !self.preface_seen {
             let preface = match Preface::parse(input) {

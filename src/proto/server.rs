@@ -152,6 +152,7 @@ impl ServerConnection {
     /// # Panics
     /// Before [`ServerConnection::handle_preface`], and between [`ServerEvent::Hello`] and
     /// [`ServerConnection::accept`]: what is missing there is not the peer's.
+    #[inline]
     pub fn handle_frame<'a>(&mut self, raw: RawFrame<'a>) -> Result<ServerEvent<'a>, Violation> {
         assert!(self.state != State::Preface, "the preface is handled before any frame");
         assert!(self.state != State::Accepting, "HELLO is accepted before the next frame");
@@ -374,6 +375,7 @@ impl ServerConnection {
     }
 
     /// The first three checks of CA-3; the others need the server's tables.
+    #[inline]
     fn handle_request<'a>(&mut self, request: Request<'a>) -> Result<ServerEvent<'a>, Violation> {
         let Request { call, flags, .. } = request;
         if !self.admit(call)? {

@@ -80,6 +80,7 @@ impl Body {
 ///
 /// # Errors
 /// [`FrameTooLarge`], as if all of it were in the frame (FL-4); the buffer is as before the frame.
+#[inline]
 pub(crate) fn finish_message(
     out: &mut Vec<u8>,
     (start, payload_at): (FrameStart, usize),

@@ -68,6 +68,7 @@ pub struct CallStats {
 }
 
 impl CallCounters {
+    #[inline]
     pub(crate) fn record(&self, end: CallEnd, took: Duration) {
         if end == CallEnd::Ok {
             let shard = &self.ok[shard()];

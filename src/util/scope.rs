@@ -21,6 +21,7 @@ thread_local! {
 
 /// Runs `f` with `scope` as the current one; the one before is back afterwards, also when `f`
 /// panics.
+#[inline]
 pub fn with_scope<T>(scope: Scope, f: impl FnOnce() -> T) -> T {
     struct Restore(Option<Scope>);
     impl Drop for Restore {
@@ -34,6 +35,7 @@ pub fn with_scope<T>(scope: Scope, f: impl FnOnce() -> T) -> T {
 
 /// The call that is being served on this thread, if one is.
 #[must_use]
+#[inline]
 pub fn current_scope() -> Option<Scope> {
     SCOPE.get()
 }

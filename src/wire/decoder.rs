@@ -45,6 +45,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`DecodeError`]; the stream is lost and the decoder must not be used again.
+    #[inline]
     pub fn decode<'a>(
         &mut self,
         input: &'a [u8],

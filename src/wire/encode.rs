@@ -56,6 +56,7 @@ pub struct RequestFields {
 }
 
 /// Begins a frame of any kind: leaves room for the header. Flags are 0 (FR-8).
+#[inline]
 pub fn begin_frame(out: &mut Vec<u8>, kind: Kind) -> FrameStart {
     let start = FrameStart(out.len());
     let mut head = [0; HEAD_BYTES];
@@ -65,6 +66,7 @@ pub fn begin_frame(out: &mut Vec<u8>, kind: Kind) -> FrameStart {
 }
 
 /// Begins a REQUEST; TLVs and payload follow.
+#[inline]
 pub fn begin_request(out: &mut Vec<u8>, fields: &RequestFields) -> FrameStart {
     let start = begin_frame(out, Kind::REQUEST);
     let [m0, m1, m2, m3] = fields.method.0.to_be_bytes();
@@ -79,6 +81,7 @@ pub fn begin_request(out: &mut Vec<u8>, fields: &RequestFields) -> FrameStart {
 }
 
 /// Begins a RESPONSE; TLVs and payload follow. `codec` is that of the payload, if there is one.
+#[inline]
 pub fn begin_response(
     out: &mut Vec<u8>,
     status: Code,
@@ -97,6 +100,7 @@ pub fn begin_response(
 /// # Errors
 /// [`FrameTooLarge`] when the TLVs are over [`EXT_BYTES_MAX`] or the body is over
 /// `frame_bytes_max`; the buffer is as before the frame.
+#[inline]
 pub fn finish_frame(
     out: &mut Vec<u8>,
     start: FrameStart,
@@ -131,6 +135,7 @@ pub fn finish_frame(
 ///
 /// # Panics
 /// If `frame` is shorter than a header: it was not made by [`begin_frame`].
+#[inline]
 pub fn seal_frame(frame: &mut [u8], call: CallId) {
     frame[8..12].copy_from_slice(&call.0.to_be_bytes());
     let crc = crc32fast::hash(&frame[..12]);

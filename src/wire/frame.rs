@@ -93,6 +93,7 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`DecodeError`]: TLVs that must be understood and are not, and bodies that contradict the
     /// layout of their kind. Kind and flags were judged with the header, see [`Head::parse`].
+    #[inline]
     pub fn parse(raw: RawFrame<'a>) -> Result<Self, DecodeError> {
         let Head { kind, call, .. } = raw.head;
         let parts = Parts::split(raw)?;

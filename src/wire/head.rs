@@ -149,6 +149,7 @@ impl Head {
     /// [`DecodeError::HeadCrc`] first; then [`DecodeError::FrameTooLarge`] for a body over
     /// `frame_bytes_max`, [`DecodeError::UnknownKind`], [`DecodeError::UnknownFlag`], and
     /// [`DecodeError::Malformed`] for lengths that contradict each other.
+    #[inline]
     pub fn parse(bytes: &[u8; HEAD_BYTES], frame_bytes_max: u32) -> Result<Self, DecodeError> {
         let [a, b, c, d, kind, flags, e, f, g, h, i, j, k, l, m, n] = *bytes;
         let found = u32::from_be_bytes([k, l, m, n]);
