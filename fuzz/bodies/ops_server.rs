@@ -137,7 +137,7 @@ impl Server {
                 assert!(data.call.is_client() && data.call.0 <= before);
                 self.proto.end_upload(data.call);
             }
-            ServerEvent::Stray(call) => assert!(call.is_client() && call.0 <= before),
+            ServerEvent::Stray(data) => assert!(data.call.is_client() && data.call.0 <= before),
             ServerEvent::LostPiece(call) => self.proto.end_upload(call),
             ServerEvent::Credit(_) => {}
             ServerEvent::Cancel(call) => {

@@ -7,7 +7,7 @@ use switchback::proto::{CallOutcome, ClientConnection, ClientEvent, ClientLimits
 use switchback::proto::{LostDisposition, ServerConnection, ServerEvent, ServerLimits, TableCache};
 use switchback::util::fnv64;
 use switchback::wire::{
-    CallId, Decoder, FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR, Frame, Kind, MethodId,
+    CallId, Data, Decoder, FRAME_BYTES_DEFAULT, FRAME_BYTES_FLOOR, Frame, Kind, MethodId,
 };
 use switchback::wire::{MethodRow, Preface, RawFrame, TablePayload, VersionRange, VersionRow};
 
@@ -44,7 +44,9 @@ pub(super) fn serve(frames: &[RawFrame<'_>], setup: u8) {
             }
             Ok(ServerEvent::Cancel(id)) => assert!(id <= before && id.is_client()),
             Ok(ServerEvent::Piece(data)) => assert!(data.call <= before && data.call.is_client()),
-            Ok(ServerEvent::Stray(id)) => assert!(id <= before && id.is_client()),
+            Ok(ServerEvent::Stray(Data { call, .. })) => {
+                assert!(call <= before && call.is_client())
+            }
             Ok(ServerEvent::LostPiece(_)) => unreachable!("no frame was given up"),
             Ok(
                 ServerEvent::Nothing

@@ -27,7 +27,8 @@ def numbers():
     statuses = [{"name": name, "number": int(number, 0)}
                 for number, name, _ in rows("05-status.md", 3) if "=" not in number
                 and name.isupper()]
-    reasons = [{"name": name, "number": int(number)} for number, name, _ in rows("06-liveness.md", 3)]
+    reasons = [{"name": name, "number": int(number)}
+               for number, name, _ in rows("06-liveness.md", 3)]
     keys = []
     for number, name, _, in_hello, in_ack in rows("02-handshake.md", 5):
         for frame, mark in (("HELLO", in_hello), ("HELLO_ACK", in_ack)):

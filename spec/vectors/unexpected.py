@@ -23,7 +23,8 @@ TEXT = "u64->u64!never"
 LIMIT = 131072  # frame_bytes_max of the side under test
 WINDOW = 65536  # its window_connection
 LIMITS = {
-    "frame_bytes_max": LIMIT, "window_connection": WINDOW, "handshake_timeout_ms": 5000, "calls_max": 1024,
+    "frame_bytes_max": LIMIT, "window_connection": WINDOW, "handshake_timeout_ms": 5000,
+    "calls_max": 1024,
     "frame_timeout_ms": 5000, "write_timeout_ms": 10000, "idle_timeout_ms": 300000,
     "silence_ms": 5000, "patience_ms": 5000,
     "pings": 4, "idle_frames": 256, "errors": 100, "cancel_window": 500,

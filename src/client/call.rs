@@ -408,50 +408,6 @@ impl<Q, R, E> Call<Q, R, E> {
         })
     }
 
-    fn handle_answer(&mut self, found: &Answer<'_>) -> Option<Result<R, CallError<E>>> {
-        self.state = State::Done;
-        let answer = &found.response;
-        if let Some(metadata) = &mut self.answer {
-            *metadata = Metadata::from_ext(answer.ext);
-        }
-        let (codec, limits) = (&self.connector.codec, &self.connector.config.decode);
-        let decode = self.known().decode.0;
-        // An answer that does not decode was given all the same (CA-15).
-        let stamped = |result: Result<R, CallError<E>>| match result {
-            Err(CallError::Rpc(status)) => Err(status.with_disposition(answer.disposition).into()),
-            result => result,
-        };
-        match answer.status {
-            Code::OK | Code::APP if answer.codec != self.codec_id() => {
-                let (found, ours) = ([answer.codec], [self.codec_id()]);
-                let (found, ours) = (CodecIds(&found), CodecIds(&ours));
-                let message = format!("the answer came in {found}, the call in {ours}");
-                Some(stamped(Err(Status::new(Code::BAD_RESPONSE, message).into())))
-            }
-            Code::OK | Code::APP => Some(stamped(decode(found, codec, limits))),
-            Code::UNSUPPORTED_VERSION if self.may_resend(answer) => None,
-            _ => Some(Err(Status::from_response(answer).into())),
-        }
-    }
-
-    /// After a change of the server's table: the version that is left, once, for any method and
-    /// outside every budget, since nothing was executed (RT-8).
-    fn may_resend(&mut self, answer: &Response<'_>) -> bool {
-        if self.was_resent || answer.disposition != Disposition::NotProcessed {
-            return false;
-        }
-        let status = Status::from_response(answer);
-        let left = |known: &StubVersion<Q, R, E>| status.versions().contains(&known.version);
-        let Some(at) = self.stub.versions.iter().position(left) else { return false };
-        self.end_attempt(|| End::Failed(status));
-        self.forget_answer_metadata();
-        self.was_resent = true;
-        self.heard_at = None;
-        self.version = at;
-        self.state = self.starting();
-        true
-    }
-
     /// After an attempt that failed: goes to rest until the next one, or gives the status back.
     fn rest(&mut self, status: Status, deadline: Instant) -> Option<Status> {
         self.end_attempt(|| End::Failed(status.clone()));

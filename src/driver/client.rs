@@ -26,6 +26,7 @@ use crate::proto::{KeepaliveLimits, KnownTable, LostDisposition, QueueFull, Tabl
 use crate::proto::{VersionChoice, WaitQueue};
 use crate::service::{Body, Parts, PeerLimits};
 use crate::transport::Stream;
+use crate::util::bugs::{Bug, is_seeded};
 use crate::wire::{CallId, Close, CloseReason, FRAME_BYTES_FLOOR, Goaway, Kind, MethodId};
 use crate::wire::{append_control, seal_frame};
 
@@ -446,6 +447,9 @@ impl ClientShared {
         seal_frame(frame, opened.id);
         state.out.append(frame);
         if let Some(parts) = parts {
+            if is_seeded(Bug::BodyLies) {
+                state.proto.calls.set_unsent(opened.id);
+            }
             state.out.push_body(Body::of_request(opened.id, parts));
         }
         let in_flight = state.proto.calls.busy();
@@ -546,12 +550,13 @@ impl ClientState {
         self.leaving = Some(goaway.reason);
         if goaway.last_call != Goaway::ANY_CALL {
             self.proto.calls.lose_above(goaway.last_call, |token| wakers.extend(token.take()));
+            self.out.drop_bodies_above(goaway.last_call);
         }
         wakers.extend(self.queue.first(usize::MAX).cloned());
     }
 
     fn room(&self) -> usize {
-        if self.out.is_full() { 0 } else { self.proto.calls.room() }
+        if self.out.holds_calls() { 0 } else { self.proto.calls.room() }
     }
 
     /// Who may enter now.

@@ -42,6 +42,7 @@ impl FlushHost for ClientShared {
         if beat == Beat::Ping {
             append_control(out.pending(), Kind::PING, CallId::CONNECTION, &[], &PING);
         }
+        wakers.extend(state.next_waiters()); // A payload that was given up makes room.
         self.note_usable(&state);
         drop(state); // The flusher itself is here: it writes what was appended.
         wakers.into_iter().for_each(Waker::wake);
@@ -55,6 +56,10 @@ impl FlushHost for ClientShared {
     fn handle_room(&self) {
         let next = self.lock().next_waiters();
         next.into_iter().for_each(Waker::wake);
+    }
+
+    fn wake_reader(&self) {
+        // It never stops (LD-12).
     }
 
     fn handle_done(&self) {

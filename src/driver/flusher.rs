@@ -25,6 +25,8 @@ pub(crate) trait FlushHost: Send + Sync + 'static {
     fn sweep(&self, now: Instant);
     /// The output fell below its soft limit.
     fn handle_room(&self);
+    /// Whoever reads the input, and has stopped, should look again.
+    fn wake_reader(&self);
     /// The peer took bytes that had to wait for it.
     fn handle_progress(&self, now: Instant);
     /// The stream cannot be written any more.
@@ -109,7 +111,8 @@ impl<H: FlushHost> Flusher<H> {
             if std::task::ready!(self.poll_write(cx)) {
                 return Poll::Ready(());
             }
-            if self.poll_sweep(cx).is_pending() {
+            let hunger = self.hunger.map(|hunger| hunger.until);
+            if self.poll_sweep(cx, hunger).is_pending() {
                 return Poll::Pending;
             }
         }
@@ -122,7 +125,7 @@ impl<H: FlushHost> Flusher<H> {
         loop {
             if writes == WRITES_MAX {
                 // Others may append as fast as this is written: deadlines pass all the same.
-                let _swept = self.poll_sweep(cx);
+                let _swept = self.poll_sweep(cx, None);
                 writes = 0;
             }
             if let Some(writer) = &mut self.writer {
@@ -146,7 +149,7 @@ impl<H: FlushHost> Flusher<H> {
                         return Poll::Ready(true);
                     }
                     // Deadlines pass while the peer does not read.
-                    if self.poll_sweep(cx).is_ready() {
+                    if self.poll_sweep(cx, None).is_ready() {
                         continue;
                     }
                     return Poll::Pending;
@@ -171,11 +174,7 @@ impl<H: FlushHost> Flusher<H> {
                 Next::End => return Poll::Ready(true),
                 Next::Idle { starved } => {
                     self.has_yielded = false;
-                    if self.is_starved(starved) {
-                        self.host.handle_stall(self.write_timeout);
-                        return Poll::Ready(true);
-                    }
-                    return Poll::Ready(false);
+                    return Poll::Ready(self.has_starved(starved));
                 }
                 Next::Yield => {
                     self.has_yielded = true;
@@ -218,14 +217,19 @@ impl<H: FlushHost> Flusher<H> {
         false
     }
 
-    /// Whether the peer has granted no credit for too long, with so many pieces handed over.
-    fn is_starved(&mut self, pieces: Option<u64>) -> bool {
+    /// Gives the peer up that has granted no credit for too long, with so many pieces handed over;
+    /// says whether it is one.
+    fn has_starved(&mut self, pieces: Option<u64>) -> bool {
         let Some(pieces) = pieces else {
             self.hunger = None;
             return false;
         };
         if let Some(hunger) = self.hunger.filter(|hunger| hunger.pieces == pieces) {
-            return self.runtime.clock.now() >= hunger.until;
+            let is_over = self.runtime.clock.now() >= hunger.until;
+            if is_over {
+                self.host.handle_stall(self.write_timeout);
+            }
+            return is_over;
         }
         self.hunger = Some(Hunger { pieces, until: self.runtime.after(self.write_timeout) });
         false
@@ -260,10 +264,11 @@ impl<H: FlushHost> Flusher<H> {
         })
     }
 
-    /// Sweeps if it is time (`Ready`), else sees to it that it is woken when it is.
-    fn poll_sweep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let waits = [self.stall.map(|s| s.until), self.hunger.map(|h| h.until)];
-        let waits = waits.into_iter().flatten();
+    /// Sweeps if it is time (`Ready`), else sees to it that it is woken when it is. `hunger` is
+    /// when a wait for credit becomes too long; who has something to write does not look at that,
+    /// and would be woken again and again for one that is over.
+    fn poll_sweep(&mut self, cx: &mut Context<'_>, hunger: Option<Instant>) -> Poll<()> {
+        let waits = self.stall.map(|stall| stall.until).into_iter().chain(hunger);
         let Some(deadline) = self.host.next_deadline().into_iter().chain(waits).min() else {
             self.timer = None;
             return Poll::Pending;
@@ -298,13 +303,16 @@ enum Next {
 
 /// Gives a writer back and tells whom it concerns.
 pub(crate) fn release<H: FlushHost>(host: &H, writer: Writer) {
-    let Released { wake, has_room, failed } = host.with_outbound(|out| out.release(writer));
+    let released = host.with_outbound(|out| out.release(writer));
+    let Released { wake, has_room, may_read, failed } = released;
     drop(failed);
     if let Some(waker) = wake {
         waker.wake();
     }
     if has_room {
         host.handle_room();
+    } else if may_read {
+        host.wake_reader();
     }
 }
 

@@ -73,8 +73,11 @@ pub(crate) struct Eagerness {
 pub(crate) struct Released {
     /// The flusher, when bytes are left for it.
     pub(crate) wake: Option<Waker>,
-    /// Those who wait for room, or for the last long payload, may go on; who does not read must.
+    /// Those who wait for room may go on.
     pub(crate) has_room: bool,
+    /// Who does not read should look again: for the last long payload is written, or there may be
+    /// credit to read.
+    pub(crate) may_read: bool,
     /// The writer of a stream that has failed, to be dropped without the lock.
     pub(crate) failed: Option<Writer>,
 }
@@ -155,13 +158,10 @@ impl Outbound {
         true
     }
 
-    /// Gives up what is left of a call's answer; `end` takes its place (FL-7).
-    pub(crate) fn cut_body(&mut self, call: CallId, end: impl FnOnce() -> Vec<u8>) {
-        if let Some(body) = self.bodies.iter_mut().find(|body| body.call == call) {
-            self.body_bytes -= body.bytes_held();
-            body.cut(end());
-            self.body_bytes += body.bytes_held();
-        }
+    /// Gives up what is left of the payloads of calls with higher ids.
+    pub(crate) fn drop_bodies_above(&mut self, last: CallId) {
+        self.bodies.retain(|body| body.call <= last);
+        self.body_bytes = self.bodies.iter().map(Body::bytes_held).sum();
     }
 
     /// How many payloads were not handed over to their last byte.
@@ -182,7 +182,7 @@ impl Outbound {
 
     /// Whether a piece may be written now.
     fn has_piece(&self) -> bool {
-        self.bodies.front().is_some_and(|body| body.bytes_left() == 0 || self.credit.left() > 0)
+        !self.bodies.is_empty() && self.credit.left() > 0
     }
 
     /// The buffer to append whole frames to, unless the output is closed.
@@ -223,10 +223,20 @@ impl Outbound {
         self.queued_bytes() > SOFT_BYTES_MAX
     }
 
+    /// Whether calls should wait to be sent. Not for one long payload, nor for a few: who waits for
+    /// credit waits with pieces alone (FL-10).
+    pub(crate) fn holds_calls(&self) -> bool {
+        let frame_bytes = self.queued_bytes() - self.body_bytes;
+        frame_bytes > SOFT_BYTES_MAX || self.body_bytes > BODY_BYTES_MAX
+    }
+
     /// Whether nothing should be read until there is room: bytes wait beyond the soft limit, and
-    /// for the peer to take them. It would be wrong to wait so for credit, which has to be read.
+    /// for the peer to take them. It would be wrong to wait so for credit, which has to be read;
+    /// but what needs none has its limit whatever else waits.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.is_full() && self.starved().is_none()
+        let bytes = self.queued_bytes();
+        let waits_for_credit = self.starved().is_some();
+        bytes - if waits_for_credit { self.body_bytes } else { 0 } > SOFT_BYTES_MAX
     }
 
     /// Bytes that wait to be written. What somebody writes at this moment is not among them.
@@ -313,19 +323,18 @@ impl Outbound {
     pub(crate) fn release(&mut self, mut writer: Writer) -> Released {
         if self.is_failed {
             let wake = self.flusher.take();
-            return Released { wake, has_room: false, failed: Some(writer) };
+            return Released { wake, has_room: false, may_read: false, failed: Some(writer) };
         }
         let waiting = self.pending.len() + self.body_bytes;
         let was_full = waiting + writer.bytes_held() > SOFT_BYTES_MAX;
-        // Who waits for the last payload may go on too.
+        let held_calls = self.pending.len() + writer.bytes_held() > SOFT_BYTES_MAX
+            || self.body_bytes + writer.bytes_held() > BODY_BYTES_MAX;
         let has_ended = writer.is_done() && writer.has_piece() && self.bodies.is_empty();
         if writer.is_done() {
             writer.clear();
             writer.buf.shrink_to(BUFFER_BYTES_KEPT);
         }
         let is_idle = writer.is_done() && self.is_empty();
-        // Who waits for room has to read now, for there is the credit.
-        let is_starved = was_full && self.starved().is_some();
         if is_idle {
             for buffer in [&mut writer.buf, &mut self.pending] {
                 if buffer.capacity() > IDLE_BYTES_KEPT {
@@ -334,9 +343,12 @@ impl Outbound {
             }
         }
         self.writer = Some(writer);
-        let has_room = has_ended || is_starved || (was_full && !self.is_full());
-        let wake = if is_idle && !self.is_closing { None } else { self.flusher.take() };
-        Released { wake, has_room, failed: None }
+        let has_room = (was_full && !self.is_full()) || (held_calls && !self.holds_calls());
+        let may_read = has_ended || (was_full && self.starved().is_some());
+        // The flusher knows how long payloads have waited for credit.
+        let rests = is_idle && self.bodies.is_empty() && !self.is_closing;
+        let wake = if rests { None } else { self.flusher.take() };
+        Released { wake, has_room, may_read, failed: None }
     }
 
     /// Nothing is appended any more; the frames that are there are written, then the stream is shut
@@ -355,18 +367,23 @@ impl Outbound {
     /// keep the connection's state. To be dropped without the lock.
     #[must_use]
     pub(crate) fn fail(&mut self) -> Option<Writer> {
-        self.is_failed = true;
-        self.pending = Vec::new();
         self.drop_bodies();
-        self.writer.take()
+        self.stop()
     }
 
-    /// A write failed, or takes too long: as [`Outbound::fail`]. What the stream did not take was
-    /// not sent, and is not counted as handed to it.
+    /// A write failed, or takes too long: [`Outbound::fail`] is to follow. What the stream did not
+    /// take was not sent, and is not counted as handed to it; payloads stay until then, to say what
+    /// else was not.
     #[must_use]
     pub(crate) fn fail_writing(&mut self, writer: Writer) -> (Writer, Option<Writer>) {
         self.handed -= writer.bytes_left() as u64;
-        (writer, self.fail())
+        (writer, self.stop())
+    }
+
+    fn stop(&mut self) -> Option<Writer> {
+        self.is_failed = true;
+        self.pending = Vec::new();
+        self.writer.take()
     }
 
     pub(crate) const fn is_failed(&self) -> bool {
@@ -403,13 +420,11 @@ impl Outbound {
         self.body_bytes -= body.bytes_held();
         let credit = usize::try_from(self.credit.left()).unwrap_or(usize::MAX);
         let piece = body.next_piece(credit.min(self.piece_bytes_max));
-        if !piece.is_empty() {
-            let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-            append_data_head(&mut writer.buf, body.call, bytes, body.flags());
-            self.credit.spend(bytes);
-            self.pieces += 1;
-            writer.push_piece(piece);
-        }
+        let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        append_data_head(&mut writer.buf, body.call, bytes, body.flags());
+        self.credit.spend(bytes);
+        self.pieces += 1;
+        writer.push_piece(piece);
         if body.bytes_left() == 0 {
             writer.buf.append(&mut body.take_end());
             self.bodies.pop_front();
@@ -441,6 +456,8 @@ pub(crate) const PIECE_BYTES_MIN: usize = 8 * 1024;
 pub(crate) const PIECE_BYTES_MAX: usize = 16 * 1024;
 /// Soft limit of bytes that wait to be written.
 pub(crate) const SOFT_BYTES_MAX: usize = 1024 * 1024;
+/// Soft limit of a client's long payloads that wait to be sent: four of the longest.
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Each of the two buffers of an idle connection keeps this much, so that a lone call needs not
 /// allocate.
 const IDLE_BYTES_KEPT: usize = 1024;

@@ -197,8 +197,8 @@ impl<'a> Batch<'a> {
             connection: Arc::<ServerShared>::clone(self.shared),
         };
         if request.flags.has_more() {
-            self.begin_upload((Arc::clone(entry), codec), cx, (admitted, scope), request.payload);
-            return None;
+            let entry = Arc::clone(entry);
+            return self.begin_upload((entry, codec), cx, (admitted, scope), request.payload);
         }
         let (payload, limits) = (request.payload, &self.settings.decode);
         let incoming = Incoming { payload, bytes: None, codec, limits };
@@ -221,16 +221,20 @@ impl<'a> Batch<'a> {
                 return Some(status.code());
             }
             Err(panic) => {
-                self.count(Some(entry));
-                self.tally.started += 1;
-                self.tally.ended(Outcome::Failed);
-                // User code ran: nobody may take this for not processed.
                 let status = panicked(self.shared, &*panic);
-                append_status(self.out, request.call, (&status, None), status.disposition());
-                self.flush_if_large();
+                self.answer_panic(entry, request.call, &status);
             }
         }
         None
+    }
+
+    /// User code ran: nobody may take this for not processed.
+    fn answer_panic(&mut self, entry: &Arc<Entry>, call: CallId, status: &Status) {
+        self.count(Some(entry));
+        self.tally.started += 1;
+        self.tally.ended(Outcome::Failed);
+        append_status(self.out, call, (status, None), status.disposition());
+        self.flush_if_large();
     }
 
     /// Puts the interceptors between a call and its handler.

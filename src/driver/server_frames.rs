@@ -18,7 +18,7 @@ use crate::driver::uploads::Uploads;
 use crate::error::{Error, ErrorKind};
 use crate::proto::{Conduct, Inbound, Input, ServerConnection, ServerEvent, Violation};
 use crate::service::Peer;
-use crate::wire::{Code, Kind, append_credit};
+use crate::wire::{Code, Data, Kind, append_credit};
 
 /// Why the reader stops judging.
 pub(crate) enum Stop {
@@ -113,6 +113,14 @@ impl Judge<'_> {
         Ok(())
     }
 
+    /// A piece that asks for nothing costs as what is skipped (FL-8).
+    fn judge_piece(&mut self, data: &Data<'_>, now: Instant) -> Result<(), Violation> {
+        if data.payload.is_empty() && data.has_more {
+            self.conduct.handle_idle_frame(now)?;
+        }
+        Ok(())
+    }
+
     /// Grants what pieces have taken, if it is time (FL-11).
     fn grant(&mut self, batch: &mut Batch<'_>) {
         if let Some(bytes) = self.proto.window().grant() {
@@ -132,9 +140,7 @@ impl Judge<'_> {
                 }
             }
             ServerEvent::Piece(data) => {
-                if data.payload.is_empty() && data.has_more {
-                    self.conduct.handle_idle_frame(now)?; // FL-8
-                }
+                self.judge_piece(&data, now)?;
                 if let Some(status) = batch.piece(&data) {
                     self.proto.end_upload(data.call);
                     self.conduct.handle_refusal(status, now)?; // LD-11
@@ -144,8 +150,11 @@ impl Judge<'_> {
                 self.proto.end_upload(call);
                 batch.lose_piece(call);
             }
-            ServerEvent::Stray(call) if self.shared.is_pending(call) => {
+            ServerEvent::Stray(data) if self.shared.is_pending(data.call) => {
                 return Err(ServerConnection::stray().into()); // FL-8
+            }
+            ServerEvent::Stray(data) if data.payload.is_empty() => {
+                self.conduct.handle_idle_frame(now)?; // FL-8
             }
             ServerEvent::Stray(_) => {}
             ServerEvent::Credit(bytes) => {

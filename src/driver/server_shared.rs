@@ -335,12 +335,20 @@ impl ServerShared {
                 Conduct::is_early(age, deadline.saturating_duration_since(read_at))
             });
         let waker = state.pending.end(id, PendingEnd::Cancelled).and_then(Option::take);
-        // Nobody waits for what is left of its answer (FL-7).
-        state.out.cut_body(id, || cut_answer(id));
+        // Nobody waits for what is left of its answer (FL-7): its end waits for no credit.
+        let was_full = state.out.is_full();
+        let is_cut = state.out.drop_body(id);
+        let mut flusher = None;
+        if is_cut && !is_seeded(Bug::CutLoses) {
+            append_cut_answer(state.out.pending(), id);
+            flusher = state.out.wake();
+        }
+        let has_room = was_full && !state.out.is_full();
         self.recharge(&mut state);
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
+        waker.into_iter().chain(flusher).for_each(Waker::wake);
+        if has_room {
+            self.handle_room();
         }
         is_early
     }
@@ -415,6 +423,10 @@ impl FlushHost for ServerShared {
         wakers.into_iter().for_each(Waker::wake);
         self.reader.wake();
         self.handle_table_change();
+    }
+
+    fn wake_reader(&self) {
+        self.reader.wake();
     }
 
     fn handle_stall(&self, after: Duration) {
@@ -511,13 +523,11 @@ pub(crate) fn append_no_memory(out: &mut Vec<u8>, call: CallId, error: OutOfMemo
     append_status(out, call, (&status, None), Disposition::Processed);
 }
 
-/// The end of an answer that its caller does not want any more.
-fn cut_answer(call: CallId) -> Vec<u8> {
+/// Appends the end of an answer that its caller does not want any more.
+fn append_cut_answer(out: &mut Vec<u8>, call: CallId) {
     let message = "taken back by the caller while the answer was on its way";
     let status = Status::stamped(Code::CANCELLED, Disposition::Processed, message);
-    let mut frame = Vec::new();
-    append_status(&mut frame, call, (&status, None), Disposition::Processed);
-    frame
+    append_status(out, call, (&status, None), Disposition::Processed);
 }
 
 /// The bytes of a keepalive's PING.

@@ -20,22 +20,25 @@ use crate::util::{Scope, pool, with_scope};
 use crate::wire::{CallId, Code, Data, Disposition};
 
 impl Batch<'_> {
-    /// A request was admitted of which more is to come.
+    /// A request was admitted of which more is to come. Says with which status it was refused, if
+    /// it was.
     pub(super) fn begin_upload(
         &mut self,
         (entry, codec): (Arc<Entry>, &Codec),
         cx: Cx,
         (admitted, scope): (Admitted, Scope),
         payload: &[u8],
-    ) {
+    ) -> Option<Code> {
         let (id, read_at) = (cx.call, admitted.read_at);
         self.shared.add_pending(id, admitted);
         let codec = codec.clone();
-        self.uploads
-            .insert(id, Upload { entry, codec, cx, scope, read_at, payload: pool::LONG.take() });
-        if let Err(error) = self.uploads.append(id, payload) {
-            self.end_upload(id, &overloaded(self.shared, error.to_string()));
-        }
+        let payload_so_far = pool::LONG.take();
+        let upload = Upload { entry, codec, cx, scope, read_at, payload: payload_so_far };
+        self.uploads.insert(id, upload);
+        let error = self.uploads.append(id, payload).err()?;
+        let status = overloaded(self.shared, error.to_string());
+        self.end_upload(id, &status);
+        Some(status.code())
     }
 
     /// Takes the next piece of a request. Says with which status it was refused, if it was.

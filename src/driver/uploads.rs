@@ -62,8 +62,13 @@ impl Uploads {
 
     /// Takes out one that was asked to end, if there is one.
     pub(crate) fn pop_ended(&mut self) -> Option<(CallId, PendingEnd)> {
-        let end_of = |id: CallId| Some((id, self.shared.asked_to_end(id)?));
+        if self.calls.is_empty() {
+            return None;
+        }
+        let state = self.shared.lock();
+        let end_of = |id: CallId| Some((id, state.pending.is_ended(id)?));
         let ended = self.calls.iter().find_map(|(id, _)| end_of(*id))?;
+        drop(state);
         self.calls.remove(&ended.0);
         Some(ended)
     }

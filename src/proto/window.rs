@@ -7,10 +7,12 @@
 //!
 //! Invariant: `left + on their way + due <= max`, on their way counted in both directions; so the
 //! receiver is never sent more than it said it would take, and the sender never waits for more than
-//! half of a window of bytes that have been taken.
+//! half of a window, or [`GRANT_BYTES`], of bytes that have been taken: on a slow link the rest
+//! would take longer than a sender waits (LD-12).
 //! Why bytes of fragments alone: all other frames are small, or bounded by the calls in flight.
 
 use crate::proto::Violation;
+use crate::wire::GRANT_BYTES;
 
 /// What a sender may still send.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -86,9 +88,9 @@ impl Window {
         Ok(())
     }
 
-    /// What is to be granted now, if half of the window was taken.
+    /// What is to be granted now, if enough was taken.
     pub const fn grant(&mut self) -> Option<u32> {
-        if self.due < self.max.div_ceil(2) {
+        if self.due < self.max.div_ceil(2) && self.due < GRANT_BYTES {
             return None;
         }
         let due = self.due;
@@ -114,7 +116,7 @@ mod tests {
         /// books balance to the byte.
         #[test]
         fn fl_10_the_books_balance(
-            max in 65_536_u32..300_000,
+            max in 65_536_u32..3_000_000,
             steps in prop::collection::vec((1_u32..65_537, any::<bool>()), 1..200),
         ) {
             let (mut credit, mut window) = (Credit::new(max), Window::new(max));
@@ -127,12 +129,13 @@ mod tests {
                     sent += u64::from(bytes);
                 }
                 if may_grant && let Some(grant) = window.grant() {
-                    prop_assert!(grant >= max / 2);
+                    prop_assert!(grant >= GRANT_BYTES.min(max / 2));
                     prop_assert_eq!(credit.grant(grant), Ok(()));
                     granted += u64::from(grant);
                 }
                 prop_assert_eq!(u64::from(credit.left()), u64::from(max) - (sent - granted));
                 prop_assert_eq!(window.taken(), sent);
+                prop_assert!(!may_grant || window.due < GRANT_BYTES.min(max.div_ceil(2)));
             }
         }
     }

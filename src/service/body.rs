@@ -73,11 +73,6 @@ impl Body {
     pub(crate) fn take_end(&mut self) -> Vec<u8> {
         self.end.take().unwrap_or_default()
     }
-
-    /// Gives up what is left of a response: this, a RESPONSE, ends it (FL-7).
-    pub(crate) fn cut(&mut self, end: Vec<u8>) {
-        (self.parts, self.end) = (Parts::default(), Some(end));
-    }
 }
 
 /// Ends the frame that began at `start`, whose payload is what was appended from `payload_at` on

@@ -42,11 +42,19 @@ pub enum Bug {
     NestRetries,
     /// What a handler's call says of its own execution is told of the call that is served.
     NestLies,
+    /// Nothing is granted for pieces that are thrown away.
+    CreditForgets,
+    /// What came of a request in pieces is held when it has ended.
+    PieceLeaks,
+    /// An answer that is cut short has no end.
+    CutLoses,
+    /// A request in pieces is taken as not sent whole when it was.
+    BodyLies,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::StartTwice,
         Self::LateAnswer,
         Self::SweepForgets,
@@ -64,6 +72,10 @@ impl Bug {
         Self::NestOverstays,
         Self::NestRetries,
         Self::NestLies,
+        Self::CreditForgets,
+        Self::PieceLeaks,
+        Self::CutLoses,
+        Self::BodyLies,
     ];
 }
 

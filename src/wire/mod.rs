@@ -70,8 +70,11 @@ pub const RESPONSE_FIXED_BYTES: usize = 4;
 pub const FRAGMENT_BYTES_MAX: usize = 65_536;
 /// A window for fragments is at least this (HS-5).
 pub const WINDOW_BYTES_FLOOR: u32 = 65_536;
-/// The window for fragments by default, and at least half of it is granted at a time (FL-11).
+/// The window for fragments by default.
 pub const WINDOW_BYTES_DEFAULT: u32 = 4 * 1024 * 1024;
+/// So much of a window is granted again at the latest, if not half of it is less (FL-11): with 10 s
+/// for it (LD-12) a link must carry 26 kB a second.
+pub const GRANT_BYTES: u32 = 256 * 1024;
 /// Codecs in one list, at most (HS-5, ST-4).
 pub(crate) const CODECS_MAX: usize = 32;
 /// Metadata entries of one request or response, at most (CA-10).

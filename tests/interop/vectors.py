@@ -11,9 +11,9 @@ from typing import Any
 
 from flow import Credit, Intake
 from frames import (
-    FIXED, HAS_MORE, KEYS, MORE, NOTHING, PREFACE, REASONS, STATUS, Entry, Frame, FrameReader, Kind, Table, Violation, apply_update, check_hash,
-    choose_protocol, choose_version, encode_frame, method_id, parse_table, read_preface,
-    table_hash, table_payload)
+    FIXED, HAS_MORE, KEYS, MORE, NOTHING, PREFACE, REASONS, STATUS, Entry, Frame, FrameReader,
+    Kind, Table, Violation, apply_update, check_hash, choose_protocol, choose_version,
+    encode_frame, method_id, parse_table, read_preface, table_hash, table_payload)
 from values import INTEGERS, Contract, Json, Type, fingerprint64, fnv1a, fold, parse_type
 
 LIMIT = 4194304

@@ -215,7 +215,7 @@ async fn fr_7_skippable_kinds_are_skipped() {
 async fn ca_3_a_bad_request_costs_its_call_alone() {
     let (mut raw, dispatch, _server) = mem_raw(Server::new().method(echo())).await;
     let ask = |call| Ask::new(call, "it.Echo/echo");
-    let flagged = with_head(ask(7).to_bytes(), 5, &[0x80]);
+    let flagged = with_head(ask(7).to_bytes(), 5, &[0x40]);
     let metadata = with_head(Ask { payload: &[0x80, 1, 0, 0], ..ask(9) }.to_bytes(), 6, &[0, 4]);
     let torn = with_head(Ask { payload: &[0, 16, 0, 9], ..ask(11) }.to_bytes(), 6, &[0, 4]);
     for (call, bytes, status) in [

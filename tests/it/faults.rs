@@ -9,6 +9,7 @@ use switchback::transport::{Accept, Address, Connect, MemAcceptor, MemConnector,
 use switchback::{Channel, Code, Cx, Disposition, ErrorKind, Method, Server};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Join};
 
+use crate::pieces::many;
 use crate::support::{
     Answer, Gate, Plain, assert_status, echo, echo_stub, now, plain, run, settle,
 };
@@ -394,4 +395,25 @@ async fn a_run_repeats_from_its_seed() {
     }
     let other = times(10).await;
     assert!(first.iter().zip(&other).any(|(first, other)| first.abs_diff(*other) > ms(40)));
+}
+
+/// LD-12: a link that is slow is no silence: two answers of 4 MB take 80 s at 100 kB/s, more than
+/// a whole window of them is on its way, and credit comes for as much as was taken.
+#[tokio::test(start_paused = true)]
+async fn ld_12_a_slow_link_is_granted_credit_in_time() {
+    let (faults, server) = (Faults::seeded(1), Server::new().method(many()));
+    let acceptor = MemAcceptor::bind(&Address::parse("mem://").unwrap()).unwrap();
+    let connector = faults.connector(MemConnector::new(acceptor.local_addr()));
+    let served = run(server.listen(acceptor).unwrap());
+    let channel = Channel::builder().transport(connector).unwrap();
+    channel.ready().await.unwrap();
+    faults.change(|plan| plan.to_client.bytes_per_second = NonZeroU32::new(100_000));
+    let stub: Plain<u16, switchback::service::Raw> = plain("it.Blob/many");
+    let begun = now();
+    let calls = [(); 2].map(|()| tokio::spawn(channel.call(stub, 4000).timeout(ms(120_000))));
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().0.len(), 4_096_000);
+    }
+    assert!(now() - begun > ms(80_000), "{:?}", now() - begun);
+    drop((channel, served));
 }

@@ -3,8 +3,8 @@
 //! Two servers, four clients, real TCP. Handlers answer at once, after a while, as tasks, on
 //! threads; callers drop calls; deadlines pass, on handlers too that do not care; connections are
 //! cut and drained under load. One server takes so few calls that it refuses the first burst of
-//! every connection: a client may send 64 before it knows the limit. Both sides write ledger
-//! files, and the checker, which knows nothing of switchback, compares them.
+//! every connection: a client may send 64 before it knows the limit. Some calls carry long texts
+//! there and back, in pieces and within the smallest windows. Both sides write ledger files, and the checker, which knows nothing of switchback, compares them.
 //!
 //! Invariants: a seed fixes what is called, not when: the schedule is the machine's. One workload
 //! at a time: they would take each other's cores, and seeded bugs are seeded in the process.
@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use switchback::Channel;
 use switchback::driver::{Clock, Runtime};
+use switchback::{Channel, ClientConfig};
 
 use crate::ledger::{self, Rules, Verdict};
 use crate::ledgered::caller::Client;
@@ -34,6 +34,8 @@ struct Order {
     hold_us: u64,
     yields: u64,
     fails: bool,
+    /// Comes back; long ones go in pieces.
+    pad: String,
 }
 
 /// What every method answers, and its error too: which execution served which call.
@@ -44,6 +46,7 @@ struct Receipt {
     seq: u64,
     instance: u64,
     version: u16,
+    pad: String,
 }
 
 /// What a workload came to.
@@ -97,7 +100,9 @@ async fn work(seed: u64, folder: &Folder) -> Trial {
     let mut clients = Vec::new();
     for (number, house) in (1..=CLIENTS).zip(houses.iter().cycle()) {
         let log = folder.0.join(format!("client-{number}"));
-        let channel = Channel::lazy(&house.address).unwrap();
+        let mut config = ClientConfig::default();
+        config.window_connection = WINDOW;
+        let channel = Channel::builder().config(config).lazy(&house.address).unwrap();
         let house = Arc::clone(house);
         let disturb = move |seq: u64, draw: u64| match seq % DISTURBED_EVERY {
             100 => house.cut(draw),
@@ -232,6 +237,8 @@ const CALLERS: u64 = 24;
 const CALLS_EACH: u64 = 60;
 /// One cut and one drain in so many calls of a client.
 const DISTURBED_EVERY: u64 = 400;
+/// The smallest there is, in both directions.
+pub(crate) const WINDOW: u32 = 65_536;
 const WORK_MAX: Duration = Duration::from_secs(40);
 const BEAT_EVERY: Duration = Duration::from_millis(5);
 

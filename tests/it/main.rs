@@ -42,6 +42,7 @@ mod next_version;
 mod observe;
 mod panics;
 mod patience;
+mod pieces;
 mod policy;
 mod proxy;
 mod races;

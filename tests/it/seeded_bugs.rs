@@ -53,7 +53,7 @@ const fn expected(bug: Bug) -> &'static [Invariant] {
         Bug::LateAnswer | Bug::StaleReply => &[Invariant::L10, Invariant::L2],
         Bug::SweepForgets => &[Invariant::L1],
         Bug::LateStart => &[Invariant::L7],
-        Bug::RefusedRuns | Bug::NotSentLie => &[Invariant::L4],
+        Bug::RefusedRuns | Bug::NotSentLie | Bug::BodyLies => &[Invariant::L4],
         Bug::RetryUnknown => &[Invariant::L3],
         // They take faults that only the simulation has.
         Bug::GoawayLoses
@@ -64,7 +64,10 @@ const fn expected(bug: Bug) -> &'static [Invariant] {
         | Bug::CrashLeaks
         | Bug::NestOverstays
         | Bug::NestRetries
-        | Bug::NestLies => &[],
+        | Bug::NestLies
+        | Bug::CreditForgets
+        | Bug::PieceLeaks
+        | Bug::CutLoses => &[],
     }
 }
 

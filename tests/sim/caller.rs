@@ -18,7 +18,7 @@ use crate::executor::{Executor, Seams};
 use crate::expect::Excuses;
 use crate::house::{
     BLOCKING, Complaints, Ending, KINDS, Kind, LOOK, OldOrder, Order, PLAIN, Receipt, SPAWNED,
-    STUBBORN, TAG, TURN, tag_of,
+    STUBBORN, TAG, TURN, filling, tag_of,
 };
 use crate::ledger::{
     self, Answer, Call, ClientLog, End, Issue, Memory, Outcome, Parent, Rest, Sent,
@@ -306,8 +306,9 @@ impl Client {
         let wrong = match result {
             None => None,
             Some(Ok(receipt) | Err(CallError::App(receipt))) => {
-                let len = u64::try_from(receipt.pad.len()).unwrap();
-                let is_whole = len == answer_bytes && receipt.pad.iter().all(|b| *b == 0x5a);
+                let pad = &receipt.pad;
+                let len = u64::try_from(pad.len()).unwrap();
+                let is_whole = len == answer_bytes && *pad == filling(pad.len());
                 (!is_whole).then(|| format!("{len} bytes came, {answer_bytes} were asked for"))
             }
             Some(Err(CallError::Rpc(status))) => {
@@ -472,7 +473,7 @@ impl Plan {
         };
         let (mut pad, mut answer_bytes) = (Vec::new(), random.magnitude(1, 200));
         if random.percent(habits.large) {
-            pad = vec![7; random.index(300_000)];
+            pad = filling(random.index(300_000)).to_vec();
             answer_bytes = random.below(600_000);
         }
         // On a clock of whole milliseconds deadlines would fall together.

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::caller::{Habits, Patience};
 use crate::executor::Pace;
 use crate::faults::{Fault, Gone, Mix};
-use crate::link::Weather;
 use crate::random::Random;
 use crate::relay::{self, Relays};
 use crate::seeds::hush;
+use crate::weather::Weather;
 use crate::world::{BACK, Report, Setting, World, run_with};
 
 /// A server is killed between any two polls of a scenario of 24 calls, and opened again: nothing
@@ -145,6 +145,7 @@ fn scenario() -> Setting {
         calls_each: 3,
         chaos_us: 40_000,
         has_tiers: false,
+        has_windows: false,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! - while it runs: the ledger, and of each failed call, that something explains it
 //! - after the faults: every channel answers within [`CONVERGED_AFTER_US`]
-//! - at rest: connections that are open hold no call, no waiter, no byte; no handler runs
+//! - at rest: connections that are open hold no call, no waiter, no byte, and owe no credit; no
+//!   handler runs
 //! - at the end: no task, no timer, no socket, no connection's state
 
 use std::sync::Arc;
@@ -154,6 +155,7 @@ pub(crate) fn unrest(world: &World) -> Vec<String> {
             unrest_of_house(house, &mut unrest);
         }
     });
+    unrest.extend(world.net.links().iter().filter_map(|link| link.unrest()));
     unrest
 }
 

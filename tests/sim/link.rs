@@ -24,28 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::executor::{Executor, ProcessId};
 use crate::random::Random;
 use crate::tap::Ear;
-
-/// How connections are; drawn per seed.
-#[derive(Clone, Debug)]
-pub(crate) struct Weather {
-    pub(crate) latency_us_max: u64,
-    /// Bytes per millisecond; 0 is no limit.
-    pub(crate) bytes_per_ms: u64,
-    /// A socket holds so many bytes in each direction.
-    pub(crate) capacity_min: u64,
-    pub(crate) chunks: Chunks,
-    /// Of a hundred reads and writes, so many are put off for no reason.
-    pub(crate) put_off: u64,
-}
-
-/// How many bytes a read or a write moves.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Chunks {
-    Whole,
-    Any,
-    /// A few bytes at a time, one mostly.
-    Tiny,
-}
+use crate::weather::{FAIR_CAPACITY, Weather};
 
 /// Whose end it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,67 +93,15 @@ pub(crate) struct Reader(Arc<Link>, Side);
 /// The write half of one end.
 pub(crate) struct Writer(Arc<Link>, Side);
 
-impl Weather {
-    pub(crate) fn draw(random: &mut Random) -> Self {
-        let latency_us_max = random.pick(&[0, 50, 500, 5000, 20_000]);
-        let bytes_per_ms = random.pick(&[0, 0, 0, 0, 2000, 100]);
-        let capacity_min = random.pick(&[64, 4096, 65_536, 65_536]);
-        let chunks = random.pick(&[Chunks::Whole, Chunks::Any, Chunks::Any, Chunks::Tiny]);
-        let put_off = random.pick(&[0, 0, 10, 30]);
-        Self { latency_us_max, bytes_per_ms, capacity_min, chunks, put_off }
-    }
-
-    /// Good enough for large bodies: a few bytes for each round trip would take minutes.
-    pub(crate) fn widen(&mut self) {
-        self.capacity_min = self.capacity_min.max(4096);
-        if self.bytes_per_ms > 0 {
-            self.bytes_per_ms = self.bytes_per_ms.max(2000);
-        }
-    }
-
-    /// Whether bodies pass in no time that anybody would take for the end.
-    pub(crate) const fn is_wide(&self) -> bool {
-        self.capacity_min >= 4096 && self.bytes_per_ms == 0
-    }
-
-    /// Nothing in the way but time, and no piece whole.
-    pub(crate) const fn clear() -> Self {
-        let (latency_us_max, bytes_per_ms, capacity_min) = (300, 0, 65_536);
-        Self { latency_us_max, bytes_per_ms, capacity_min, chunks: Chunks::Any, put_off: 0 }
-    }
-
-    /// The same without what is a fault.
-    pub(crate) fn fair(&self) -> Self {
-        let capacity_min = self.capacity_min.max(FAIR_CAPACITY);
-        Self { bytes_per_ms: 0, capacity_min, ..self.clone() }
-    }
-
-    pub(crate) fn round_trip_us(&self, random: &mut Random) -> u64 {
-        random.between(0, self.latency_us_max) + random.between(0, self.latency_us_max)
-    }
-
-    /// How many of `len` bytes are moved at once.
-    fn chunk(&self, random: &mut Random, len: usize) -> usize {
-        match self.chunks {
-            Chunks::Whole => len,
-            Chunks::Any if random.flip() => len,
-            Chunks::Any => 1 + random.index(len),
-            // Not for large bodies, which would take all day.
-            Chunks::Tiny if len > 2048 => 1 + random.index(len),
-            Chunks::Tiny => len.min(random.pick(&[1, 1, 1, 2, 3, 16])),
-        }
-    }
-}
-
 impl Side {
-    const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         match self {
             Self::Client => 0,
             Self::Server => 1,
         }
     }
 
-    const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Server => "server",
@@ -302,6 +229,16 @@ impl Link {
         if is_half_open && tells {
             self.cut();
         }
+    }
+
+    /// What its ends owe each other, once nothing is wrong with it and nothing on its way.
+    pub(crate) fn unrest(&self) -> Option<String> {
+        let state = self.lock();
+        let is_well = |end: &End| end.reads && end.writes && !end.is_reset && !end.is_frozen;
+        let is_empty = |way: &Way| !way.vanishes && !way.is_shut && way.room_taken() == 0;
+        let is_quiet = state.ends.iter().all(is_well) && state.ways.iter().all(is_empty);
+        let unrest = state.ear.unrest().filter(|_| is_quiet)?;
+        Some(format!("link {} at rest: {unrest}", self.id))
     }
 
     /// The process of this end is being killed: nothing that its destructors do is seen outside.
@@ -442,9 +379,7 @@ impl Link {
             return Poll::Pending;
         }
         let len = weather.chunk(random, bytes.len().min(room));
-        if side == Side::Client {
-            state.ear.hear(&bytes[..len], now_us);
-        }
+        state.ear.hear(side, &bytes[..len], now_us);
         state.send(side.index(), now_us, Item::Bytes(bytes[..len].to_vec()));
         self.set_tick(&mut state);
         drop(state);
@@ -505,8 +440,11 @@ impl End {
 
 impl Way {
     fn room(&self) -> usize {
-        let held = self.sent_bytes + u64::try_from(self.arrived.len()).unwrap();
-        self.capacity.saturating_sub(held).try_into().unwrap()
+        self.capacity.saturating_sub(self.room_taken()).try_into().unwrap()
+    }
+
+    fn room_taken(&self) -> u64 {
+        self.sent_bytes + u64::try_from(self.arrived.len()).unwrap()
     }
 
     /// When the next thing arrives.
@@ -592,6 +530,3 @@ impl Drop for Writer {
         self.0.close_half(self.1, false);
     }
 }
-
-/// What a socket holds when nothing is wrong.
-const FAIR_CAPACITY: u64 = 65_536;

@@ -7,7 +7,7 @@
 //! SIM_SEED=17 cargo test --release --test sim seeds   this one, with its trace on stderr
 //! ```
 //!
-//! - `executor`, `net`, `link`, `tap`: tasks, time and bytes, all drawn from the seed
+//! - `executor`, `net`, `link`, `weather`, `tap`: tasks, time and bytes, all drawn from the seed
 //! - `world`: one simulation from its start to its end; `house`, `caller`: its servers and clients
 //! - `relay`: handlers that are clients of a second tier
 //! - `faults`: what goes wrong; `expect`: what must hold all the same
@@ -35,4 +35,5 @@ mod seeded_bugs;
 mod seeds;
 mod tap;
 mod trace;
+mod weather;
 mod world;

@@ -12,9 +12,10 @@ use switchback::ErrorKind;
 use switchback::transport::{Accept, Accepting, Address, Connect, Connecting, Stream};
 
 use crate::executor::{Executor, ProcessId};
-use crate::link::{Link, Side, Weather};
+use crate::link::{Link, Side};
 use crate::random::Random;
 use crate::tap::Tap;
+use crate::weather::Weather;
 
 /// The network. Clones are handles to it.
 #[derive(Clone)]

@@ -20,12 +20,13 @@ use crate::expect;
 use crate::faults::{Fault, Gone, Mix, inject};
 use crate::house::{Complaints, House};
 use crate::ledger::Verdict;
-use crate::link::{Side, Weather};
+use crate::link::Side;
 use crate::net::Net;
 use crate::random::Random;
 use crate::relay::{PassedOn, Relays};
 use crate::tap::Tap;
 use crate::trace::Trace;
+use crate::weather::Weather;
 
 /// Everything in one simulation.
 pub(crate) struct World {
@@ -78,12 +79,15 @@ pub(crate) struct Setting {
     pub(crate) chaos_us: u64,
     /// Whether there is a server behind the servers.
     pub(crate) has_tiers: bool,
+    /// Whether windows for pieces are drawn, small ones mostly.
+    pub(crate) has_windows: bool,
 }
 
 impl Setting {
     pub(crate) fn draw(seed: u64) -> Self {
         let mut setting = Self::plain(seed);
         setting.draw_more(&mut Random::new(seed, "tiers and crashes"));
+        setting.draw_pieces(&mut Random::new(seed, "pieces"));
         setting
     }
 
@@ -100,8 +104,19 @@ impl Setting {
         let callers = random.pick(&[3, 8, 24]);
         let calls_each = random.between(200, 400).div_ceil(clients * callers);
         let chaos_us = random.between(5_000_000, 8_000_000);
-        let has_tiers = false;
-        Self { pace, weather, mix, habits, clients, callers, calls_each, chaos_us, has_tiers }
+        let (has_tiers, has_windows) = (false, false);
+        Self {
+            pace,
+            weather,
+            mix,
+            habits,
+            clients,
+            callers,
+            calls_each,
+            chaos_us,
+            has_tiers,
+            has_windows,
+        }
     }
 
     /// Drawn apart, so that without it a seed means what it did before.
@@ -115,6 +130,15 @@ impl Setting {
             self.has_tiers = true;
             self.habits.relays = Relays { percent, only: None };
         }
+    }
+
+    /// Drawn apart too. What moves in pieces is bodies: two seeds of five have some.
+    fn draw_pieces(&mut self, random: &mut Random) {
+        if self.habits.large == 0 && !self.has_tiers && random.percent(35) {
+            self.habits.large = 5;
+            self.weather.widen();
+        }
+        self.has_windows = self.habits.large > 0 && random.percent(80);
     }
 
     /// Whether no call may be lost: servers go as they do in daily operation, and the network is
@@ -304,6 +328,9 @@ impl World {
         config.in_flight_calls_max = random.pick(&[1, 4, 1024, 1024, 1024]);
         config.queued_calls_max = random.pick(&[2, 16_384]);
         config.wait_for_ready = random.percent(30);
+        if self.setting.has_windows {
+            config.window_connection = random.pick(&WINDOWS);
+        }
         if !self.setting.is_lossless() {
             config.connect_timeout = ms(random.pick(&[100, 1000, 5000]));
             config.handshake_timeout = ms(random.pick(&[500, 5000]));
@@ -323,6 +350,9 @@ impl World {
         config.idle_timeout = ms(random.pick(&[300, 300_000, 300_000]));
         config.connection_age = ms(random.pick(&[100, 300, 1000, 1_800_000, 1_800_000]));
         config.drain_timeout = ms(10_000);
+        if self.setting.has_windows {
+            config.window_connection = random.pick(&WINDOWS);
+        }
         if !self.setting.is_lossless() {
             config.drain_timeout = ms(random.pick(&[200, 2000, 10_000]));
             config.handshake_timeout = ms(random.pick(&[500, 5000]));
@@ -536,3 +566,5 @@ const BOTH_TIERS: [u16; 3] = [FRONT[0], FRONT[1], BACK];
 /// Servers are clients from here on, by instance.
 const NEXT: u64 = 1_000_000;
 const LOOK_EVERY_US: u64 = 50_000;
+/// Of bytes of pieces that are taken at a time; 0 is the smallest there is.
+const WINDOWS: [u32; 4] = [0, 0, 200_000, 4 << 20];

@@ -90,7 +90,8 @@ impl ServerProcess {
         }
     }
 
-    /// Runs a client process against it, to its end; again if the machine was too busy for a figure.
+    /// Runs a client process against it, to its end; again if the machine was too busy for a
+    /// figure.
     ///
     /// # Errors
     /// If it fails; what it says about that is on the standard error already. If there is no

@@ -117,7 +117,7 @@ impl Client {
     /// Makes one call; says whether it was refused.
     async fn call(&self, plan: Plan) -> bool {
         let Plan { kind, order, timeout, patience } = plan;
-        let (seq, now) = (order.seq, self.time.now());
+        let (seq, now, pad) = (order.seq, self.time.now(), order.pad.clone());
         let issue = Issue {
             seq,
             method: KINDS[kind].name,
@@ -136,6 +136,9 @@ impl Client {
             }
             None => None,
         };
+        if let Some(Ok(receipt) | Err(CallError::App(receipt))) = &result {
+            assert!(receipt.pad == pad, "call {}/{seq}: other bytes came back", self.number);
+        }
         let (outcome, disposition, answer) = judge(result.as_ref());
         let disposition = match disposition {
             Disposition::NotProcessed => ledger::Disposition::NotProcessed,
@@ -183,7 +186,7 @@ async fn within(
 /// What the ledger calls it.
 fn judge(result: Option<&Result>) -> (Outcome<'static>, Disposition, Option<Answer>) {
     let answer = |receipt: &Receipt| {
-        let Receipt { nonce, client, seq, instance, version } = *receipt;
+        let Receipt { nonce, client, seq, instance, version, .. } = *receipt;
         Some(Answer { nonce, client, seq, instance, version })
     };
     match result {
@@ -255,7 +258,9 @@ impl Plan {
             (hold_us, patience) = (600_000, Patience::Whole);
         }
         let fails = random.below(10) == 0;
-        let order = Order { client, seq, hold_us, yields, fails };
+        let long = random.below(100) < LONG_PERCENT;
+        let pad = if long { text(random.between(17 << 10, 300 << 10)) } else { String::new() };
+        let order = Order { client, seq, hold_us, yields, fails, pad };
         Self { kind, order, timeout, patience }
     }
 }
@@ -265,6 +270,13 @@ static STUBS: LazyLock<Vec<Stub<Order, Receipt, Receipt>>> = LazyLock::new(|| {
         |kind: &crate::ledgered::house::Kind| Stub::new(kind.name, VERSION, Fingerprint::UNCHECKED);
     KINDS.iter().map(stub).collect()
 });
+/// So many letters, of which none can be missing, or come in another's place.
+fn text(len: u64) -> String {
+    (0..len).map(|at| char::from(b'a' + (at % 26 ^ at / 26 % 8) as u8 % 26)).collect()
+}
+
+/// So many of a hundred calls carry long texts.
+const LONG_PERCENT: u64 = 5;
 /// Far more than any handler takes that has so much.
 const AMPLE: Duration = Duration::from_secs(1);
 const HUNG_AFTER: Duration = Duration::from_secs(2);

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::ledger::{How, Rest, ServerLog, Start};
-use crate::ledgered::{Order, Receipt, Time};
+use crate::ledgered::{Order, Receipt, Time, WINDOW};
 
 /// A method of the workload.
 #[derive(Clone, Copy, Debug)]
@@ -144,8 +144,8 @@ async fn serve(
         tokio::time::sleep(Duration::from_micros(order.hold_us)).await;
     }
     let (nonce, instance) = (execution.nonce, desk.instance);
-    let Order { client, seq, .. } = order;
-    let receipt = Receipt { nonce, client, seq, instance, version: cx.version() };
+    let Order { client, seq, pad, .. } = order;
+    let receipt = Receipt { nonce, client, seq, instance, version: cx.version(), pad };
     if order.fails {
         execution.finish(How::Err);
         Err(CallError::App(receipt))
@@ -272,7 +272,7 @@ fn settings(calls_max: u32) -> ServerSettings {
         versions: VersionRange::OURS,
         frame_bytes_max: FRAME_BYTES_DEFAULT,
         calls_max,
-        window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
+        window_connection: WINDOW,
         codecs: vec![1],
         build: String::from("ledgered"),
     })

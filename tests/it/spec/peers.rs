@@ -63,7 +63,7 @@ impl Server {
                     ServerEvent::Refuse(call, code, _) => format!("refuse {} {code}", call.0),
                     ServerEvent::Cancel(call) => format!("cancel {}", call.0),
                     ServerEvent::Piece(data) => format!("piece {}", data.call.0),
-                    ServerEvent::Stray(call) => format!("stray {}", call.0),
+                    ServerEvent::Stray(data) => format!("stray {}", data.call.0),
                     ServerEvent::LostPiece(call) => format!("lost piece {}", call.0),
                     ServerEvent::Credit(bytes) => format!("credit {bytes}"),
                     ServerEvent::Ping(echo) => format!("ping {echo:?}"),

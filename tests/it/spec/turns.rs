@@ -1,7 +1,7 @@
 //! Who may send what when: every kind, in every state of both sides.
 
 use crate::spec::bytes::{
-    CANCEL, CLOSE, CREDIT, DATA, GOAWAY, HELLO, HELLO_ACK, KINDS, PING, PONG, Parts, REQUEST,
+    CANCEL, CLOSE, CREDIT, DATA, GOAWAY, HELLO, HELLO_ACK, KINDS, MORE, PING, PONG, Parts, REQUEST,
     RESPONSE, TABLE, TABLE_UPDATE,
 };
 use crate::spec::peers::{Client, PREFACE, Server, client_limits, reason, server_limits, table};
@@ -173,6 +173,34 @@ fn ca_12_cancel_names_a_call_that_was_read() {
         assert_eq!(server.feed(&cancel(call)), Ok(vec![format!("cancel {call}")]));
     }
     assert_eq!(reason(server.feed(&cancel(7))), "PROTOCOL");
+}
+
+/// A piece belongs to a request whose last one has not come, or to a call that waits; what is for
+/// no call in flight is handed out to be thrown away.
+#[test]
+fn fl_8_pieces_have_their_turn() {
+    let piece = |call, flags| Parts::sound(DATA).call(call).flags(flags).payload(b"x").build();
+    let request = |call, flags| Parts::sound(REQUEST).call(call).flags(flags).build();
+    let mut server = Server::open();
+    assert_eq!(reason(Server::open().feed(&piece(1, MORE))), "PROTOCOL");
+    server.feed(&request(5, MORE)).expect("a sound request");
+    for (call, flags, seen) in [
+        (5, MORE, "piece 5"),
+        (3, MORE, "stray 3"), // A gap.
+        (5, 0, "piece 5"),
+        (5, MORE, "stray 5"), // Its owner knows whether it is in flight.
+    ] {
+        assert_eq!(server.feed(&piece(call, flags)), Ok(vec![seen.to_owned()]));
+    }
+    assert_eq!(reason(server.feed(&piece(7, MORE))), "PROTOCOL");
+
+    let waiting = open_client;
+    assert_eq!(waiting().feed(&piece(1, MORE)), Ok(vec!["piece".to_owned()]));
+    assert_eq!(reason(waiting().feed(&piece(1, 0))), "PROTOCOL");
+    assert_eq!(reason(waiting().feed(&piece(3, MORE))), "PROTOCOL");
+    let answer = Parts::sound(RESPONSE).build();
+    let late = [answer, piece(1, MORE)].concat();
+    assert_eq!(reason(waiting().feed(&late)), "PROTOCOL");
 }
 
 /// A PING is handed out to be echoed, on both sides; a PONG that nobody asked for is ignored.

@@ -141,6 +141,7 @@ const WRONG_OF_SERVERS: &[Wrong] = &[
     ),
     ("UX629", "/server/steps/0/times", "251", "got CLOSE TOO_MANY_CANCELS with last_call 501"),
     ("UX657", "/server/steps/5/last_call", "3", "expected GOAWAY 3, got Goaway(Goaway"),
+    ("UX861", "/server/steps/2/bytes", "32767", "expected CREDIT 32767, got Credit(32768)"),
     ("UX678", "/server/steps/1/wait_ms", "100000", "expected CLOSE IDLE with last_call 0, got not"),
 ];
 
