@@ -195,10 +195,10 @@ impl Files for Turner {
         &self,
         _cx: &Cx,
         WithBytes { message, bytes }: WithBytes<Upload>,
-    ) -> Result<WithBytes<(String, u64)>, CallError<WithBytes<Torn>>> {
+    ) -> Result<WithBytes<(String, u64)>, WithBytes<Torn>> {
         let crc = crc32fast::hash(&bytes);
         if crc != message.crc {
-            return Err(CallError::App(WithBytes { message: Torn { crc }, bytes }));
+            return Err(WithBytes { message: Torn { crc }, bytes });
         }
         let turned: Vec<u8> = bytes.iter().rev().copied().collect();
         Ok(WithBytes { message: (message.name, bytes.len() as u64), bytes: turned.into() })
