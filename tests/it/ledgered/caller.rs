@@ -270,6 +270,7 @@ static STUBS: LazyLock<Vec<Stub<Order, Receipt, Receipt>>> = LazyLock::new(|| {
         |kind: &crate::ledgered::house::Kind| Stub::new(kind.name, VERSION, Fingerprint::UNCHECKED);
     KINDS.iter().map(stub).collect()
 });
+
 /// So many letters, of which none can be missing, or come in another's place.
 fn text(len: u64) -> String {
     let letter = |at: u64| u8::try_from(((at % 26) ^ (at / 26 % 8)) % 26).unwrap();
