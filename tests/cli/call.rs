@@ -150,7 +150,7 @@ fn a_call_ends_by_its_timeout() {
 fn a_message_goes_without_the_bytes_beside_it() {
     let served = math([double::<WithBytes<Vec<u64>>>(1)]);
     let screen = ran(&["describe", &served.url, "demo.Math/double"]).ended(0);
-    assert!(screen.contains("[u64] + raw") && screen.contains("'[0]'"), "{screen}");
+    assert!(screen.contains("[u64] + raw") && screen.contains("example   [0]\n"), "{screen}");
 
     let call = ["call", &served.url, "demo.Math/double"];
     let output = ran(&[&call[..], &["[5, 7]", "--json"]].concat()).json(0);
