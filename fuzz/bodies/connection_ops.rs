@@ -29,11 +29,12 @@ use std::time::{Duration, Instant};
 
 use arbitrary::{Result, Unstructured};
 use ops_client::{Client, End};
-use ops_out::Wire;
+use ops_out::{Wire, append_piece};
 use ops_server::{Server, table_of};
 use switchback::proto::{ConductLimits, KeepaliveLimits, KnownTable, TableCache};
-use switchback::wire::{CallId, CloseReason, Code, Disposition, Goaway, Kind};
-use switchback::wire::{append_control, begin_frame, finish_frame, seal_frame};
+use switchback::wire::{CallId, CloseReason, Code, Disposition, FRAGMENT_BYTES_MAX, Flags};
+use switchback::wire::{Goaway, Kind};
+use switchback::wire::{append_control, append_credit, begin_frame, finish_frame, seal_frame};
 
 /// The body of the target.
 pub(crate) fn run(data: &[u8]) {
@@ -119,10 +120,18 @@ impl World {
 
     /// One operation.
     fn op(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        match u.int_in_range(0..=21_u8)? {
-            0 | 1 => {
+        match u.int_in_range(0..=25_u8)? {
+            op @ (0 | 1 | 22) => {
                 let timeout = Duration::from_millis(u.int_in_range(0..=20_000)?);
-                self.client.call(self.now, timeout, u.int_in_range(0..=60)?);
+                self.client.call(self.now, timeout, u.int_in_range(0..=60)?, op == 22);
+            }
+            op @ (23 | 24) => {
+                let (nth, len, is_last) = (u.int_in_range(0..=3)?, piece(u)?, u.ratio(1, 4)?);
+                if op == 23 {
+                    self.client.send_piece(nth, len, is_last);
+                } else {
+                    self.server.send_piece(nth, len, is_last);
+                }
             }
             2 => self.client.cancel(self.caller(u)?),
             3 => self.client.look(self.caller(u)?),
@@ -248,8 +257,10 @@ impl World {
         let kind = *u.choose(&KINDS)?;
         let call = CallId(u.int_in_range(0..=40)?);
         let call = match kind {
-            Kind::REQUEST | Kind::RESPONSE | Kind::CANCEL if u.arbitrary()? => CallId(call.0 | 1),
-            Kind::REQUEST | Kind::RESPONSE | Kind::CANCEL => call,
+            Kind::REQUEST | Kind::RESPONSE | Kind::CANCEL | Kind::DATA if u.arbitrary()? => {
+                CallId(call.0 | 1)
+            }
+            Kind::REQUEST | Kind::RESPONSE | Kind::CANCEL | Kind::DATA => call,
             _ if u.ratio(1, 8)? => call,
             _ => CallId::CONNECTION,
         };
@@ -262,6 +273,11 @@ impl World {
             }
             Kind::PING | Kind::PONG => append_control(&mut frame, kind, call, &[], &[7; 8]),
             Kind::CANCEL => append_control(&mut frame, kind, call, &[], &[]),
+            Kind::CREDIT => append_credit(&mut frame, number),
+            Kind::DATA => {
+                let flags = if u.arbitrary()? { Flags::MORE } else { Flags::NONE };
+                append_piece(&mut frame, call, 0, piece(u)?, flags);
+            }
             _ => {
                 let start = begin_frame(&mut frame, kind);
                 let fixed: &[u8] = match kind {
@@ -280,6 +296,9 @@ impl World {
                 let len = u.int_in_range(0..=20)?.min(u.len());
                 frame.extend_from_slice(u.bytes(len)?);
                 finish_frame(&mut frame, start, 0, u32::MAX).expect("it is short");
+                if kind == Kind::REQUEST && u.arbitrary()? {
+                    start.set_more(&mut frame);
+                }
                 seal_frame(&mut frame, call);
             }
         }
@@ -301,9 +320,10 @@ impl World {
         let is_leaving = self.server.proto.is_leaving();
         for _ in 0..ROUNDS_MAX {
             let sent = self.exchange();
-            while self.server.busy() > 0 {
+            while self.server.can_work() {
                 self.server.work(0, self.now);
             }
+            while self.client.send_piece(0, 10, true) || self.server.send_piece(0, 10, true) {}
             self.server.finish_goaway();
             let callers = 0..self.client.callers.len();
             callers.for_each(|who| self.client.look(who));
@@ -332,10 +352,13 @@ impl World {
     fn end(&mut self) {
         self.client.finish(End::Here, None, false);
         self.deliver_to_server(usize::MAX);
-        while self.server.busy() > 0 {
+        while self.server.can_work() {
             self.server.work(0, self.now);
         }
         self.server.stop(End::Lost);
+        while self.server.can_work() {
+            self.server.work(0, self.now); // Requests whose last piece will not come.
+        }
         for who in 0..self.client.callers.len() {
             self.client.enter(who, self.now, 0); // Who waited for room is told that it ended.
             self.client.look(who);
@@ -372,7 +395,11 @@ impl World {
             assert!(!(fate.is_not_processed() && is_started), "{caller:?}: it was executed");
             let Some((status, disposition, payload)) = fate.answer() else { continue };
             assert!(disposition == Disposition::NotProcessed || is_started, "{caller:?}: it not");
-            assert_eq!(status == Code::OK, payload == nonce.to_be_bytes(), "{caller:?}");
+            // Of an answer in pieces whole frames may be lost on the way.
+            let pieces = caller.id.map_or(0, |id| self.client.pieces_of(id));
+            if self.peers == Peers::Honest || pieces == 0 {
+                assert_eq!(status == Code::OK, fate.is_answer_to(nonce, pieces), "{caller:?}");
+            }
             assert!(status == Code::OK || payload.is_empty(), "{caller:?}");
             let is_refused = status == Code::OVERLOADED;
             assert!(!is_refused || caller.is_early, "{caller:?}: the client knew the limit");
@@ -384,7 +411,16 @@ fn drain(bytes: &mut Vec<u8>, max: usize) -> Vec<u8> {
     bytes.drain(..max.min(bytes.len())).collect()
 }
 
-const KINDS: [Kind; 12] = [
+/// How long a piece is.
+fn piece(u: &mut Unstructured<'_>) -> Result<usize> {
+    Ok(match u.int_in_range(0..=15_u8)? {
+        0 => 20_000,
+        1 => FRAGMENT_BYTES_MAX,
+        _ => u.int_in_range(0..=300)?,
+    })
+}
+
+const KINDS: [Kind; 14] = [
     Kind::HELLO,
     Kind::HELLO_ACK,
     Kind::TABLE,
@@ -396,6 +432,8 @@ const KINDS: [Kind; 12] = [
     Kind::PONG,
     Kind::GOAWAY,
     Kind::CLOSE,
+    Kind::DATA,
+    Kind::CREDIT,
     Kind(0x90),
 ];
 /// Operations in one run: too few for an honest client to take back as many calls as a flood.

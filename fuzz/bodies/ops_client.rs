@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::Setup;
-use super::ops_out::Outbox;
+use super::ops_out::{Books, MESSAGE_BYTES, Outbox, append_piece, filling};
 use switchback::proto::{Beat, CallOutcome, Cancelled, ClientConnection, ClientEvent, Conduct};
-use switchback::proto::{ClientLimits, Inbound, Input, Keepalive, LostDisposition, TableCache};
-use switchback::proto::{Ticket, Violation, WaitQueue};
-use switchback::wire::{CallId, Close, CloseReason, Code, Disposition, FRAME_BYTES_DEFAULT, Frame};
-use switchback::wire::{Goaway, Kind, MethodId, RawFrame, RequestFields, Response, VersionRange};
-use switchback::wire::{append_control, begin_request, finish_frame, seal_frame};
+use switchback::proto::{ClientLimits, Credit, Inbound, Input, Keepalive, LostDisposition};
+use switchback::proto::{TableCache, Ticket, Violation, WaitQueue};
+use switchback::wire::{CallId, Close, CloseReason, Code, Data, Disposition, Flags, Frame, Goaway};
+use switchback::wire::{FRAME_BYTES_DEFAULT, Kind, MethodId, RawFrame, RequestFields, Response};
+use switchback::wire::{VersionRange, WINDOW_BYTES_FLOOR};
+use switchback::wire::{append_control, append_credit, begin_request, finish_frame, seal_frame};
 
 /// A client and who calls through it.
 pub(super) struct Client {
@@ -28,6 +29,11 @@ pub(super) struct Client {
     pub(super) callers: Vec<Caller>,
     /// The model: every id that was given.
     calls: BTreeMap<u32, Call>,
+    /// Requests whose last piece was not sent, and how much of them was.
+    uploads: BTreeMap<u32, usize>,
+    credit: Credit,
+    /// The model of the window.
+    books: Books,
     /// The model of the queue.
     waiting: VecDeque<usize>,
     /// The lowest call that a GOAWAY named.
@@ -54,6 +60,8 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct Caller {
     deadline: Instant,
+    /// Its request is to go in pieces, where the server takes them.
+    is_long: bool,
     ticket: Option<Ticket>,
     pub(super) id: Option<CallId>,
     /// Sent before the server's limits were known (HS-8).
@@ -79,6 +87,8 @@ struct Call {
     is_owed: bool,
     outcome: Option<CallOutcome>,
     offset: u64,
+    /// Bytes of pieces of its answer.
+    pieces: usize,
 }
 
 impl Client {
@@ -87,7 +97,7 @@ impl Client {
             versions: VersionRange::OURS,
             frame_bytes_max: FRAME_BYTES_DEFAULT,
             calls_max: setup.client_calls_max,
-            window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
+            window_connection: WINDOW_BYTES_FLOOR,
             codecs: vec![1],
             build: String::from("client"),
             first_call: CallId(1),
@@ -107,6 +117,9 @@ impl Client {
             end: None,
             callers: Vec::new(),
             calls: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            credit: Credit::default(),
+            books: Books::new(WINDOW_BYTES_FLOOR),
             waiting: VecDeque::new(),
             named: None,
             heard_at: None,
@@ -114,9 +127,9 @@ impl Client {
     }
 
     /// Somebody new wants to call.
-    pub(super) fn call(&mut self, now: Instant, timeout: Duration, filler: usize) {
-        let deadline = now + timeout;
-        self.callers.push(Caller { deadline, ticket: None, id: None, is_early: false, fate: None });
+    pub(super) fn call(&mut self, now: Instant, timeout: Duration, filler: usize, is_long: bool) {
+        let (deadline, ticket, id, fate) = (now + timeout, None, None, None);
+        self.callers.push(Caller { deadline, is_long, ticket, id, is_early: false, fate });
         self.enter(self.callers.len() - 1, now, filler);
     }
 
@@ -176,6 +189,10 @@ impl Client {
         frame.extend_from_slice(&(who as u64).to_be_bytes());
         frame.resize(frame.len() + filler, 0xee);
         finish_frame(&mut frame, start, 0, self.proto.frame_bytes_max()).expect("it is short");
+        if self.callers[who].is_long && self.proto.fragments().is_some() {
+            start.set_more(&mut frame);
+            self.uploads.insert(id.0, 0);
+        }
         seal_frame(&mut frame, id);
         self.out.pending.extend_from_slice(&frame);
         if self.keepalive.arm(now) {
@@ -184,7 +201,30 @@ impl Client {
         self.callers[who].id = Some(id);
         self.callers[who].is_early = self.proto.server().is_none();
         let (is_owned, is_owed, outcome) = (true, true, None);
-        self.calls.insert(id.0, Call { caller: who, is_owned, is_owed, outcome, offset });
+        let call = Call { caller: who, is_owned, is_owed, outcome, offset, pieces: 0 };
+        self.calls.insert(id.0, call);
+    }
+
+    /// Sends the next piece of a request, as long as there is credit for. Says whether there was
+    /// one to send.
+    pub(super) fn send_piece(&mut self, nth: usize, len: usize, is_last: bool) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        let Some((id, sent)) = self.uploads.iter_mut().nth(nth) else { return false };
+        let (id, at) = (*id, *sent);
+        let len = len.min(self.credit.left() as usize).min(MESSAGE_BYTES - at);
+        if len == 0 && !is_last {
+            return false; // It would ask for nothing.
+        }
+        let flags = if is_last { Flags::NONE } else { Flags::MORE };
+        append_piece(&mut self.out.pending, CallId(id), at, len, flags);
+        self.credit.spend(u32::try_from(len).expect("pieces are short"));
+        *sent += len;
+        if is_last {
+            self.uploads.remove(&id);
+        }
+        true
     }
 
     fn leave(&mut self, who: usize) {
@@ -212,6 +252,7 @@ impl Client {
         assert_eq!(self.proto.calls.cancel(id), expected);
         assert_eq!(self.proto.calls.cancel(id), Cancelled::Nothing, "it is not there any more");
         if expected == Cancelled::TellPeer && self.end.is_none() {
+            self.uploads.remove(&id.0); // FL-7
             append_control(&mut self.out.pending, Kind::CANCEL, id, &[], &[]);
         }
     }
@@ -272,14 +313,28 @@ impl Client {
             Input::Frame(raw) => raw,
         };
         let expected = self.expected(raw);
+        let due = self.due(raw, expected.as_ref());
         let event = self.proto.handle_frame(raw);
         if let Some(expected) = expected {
             assert_eq!(Said::of(&event), expected, "{raw:?}");
         }
         match event? {
             ClientEvent::Answered(token) => drop(token.take()),
-            ClientEvent::Freed | ClientEvent::Accepted | ClientEvent::Table => {}
-            ClientEvent::Piece(_) | ClientEvent::Credit(_) => {}
+            ClientEvent::Accepted => {
+                if let Some(bytes) = self.proto.fragments() {
+                    self.credit = Credit::new(bytes);
+                }
+            }
+            ClientEvent::Freed | ClientEvent::Table => {}
+            ClientEvent::Piece(grant) => {
+                assert_eq!(grant, due, "what is granted");
+                grant.into_iter().for_each(|bytes| append_credit(&mut self.out.pending, bytes));
+            }
+            ClientEvent::Credit(bytes) => {
+                let before = self.credit.left();
+                self.credit.grant(bytes)?;
+                assert_eq!(self.credit.left(), before + bytes);
+            }
             ClientEvent::Ping(echo) => {
                 self.conduct.handle_ping(now)?;
                 self.out.pong = Some(echo);
@@ -305,7 +360,11 @@ impl Client {
         let is_open = self.proto.table().is_some();
         match Frame::parse(raw).ok()? {
             Frame::Response(response) if is_open && response.call.is_client() => {
+                self.uploads.remove(&response.call.0); // FL-7
                 Some(self.expected_answer(&response))
+            }
+            Frame::Data(data) if is_open && data.call.is_client() => {
+                Some(self.expected_piece(&data))
             }
             Frame::Goaway(goaway) if self.proto.server().is_some() => {
                 raw.head.kind.takes_call(raw.head.call).then_some(())?;
@@ -315,6 +374,25 @@ impl Client {
                 }
                 Some(if rises { Said::Violation } else { Said::GoingAway })
             }
+            _ => None,
+        }
+    }
+
+    fn expected_piece(&mut self, data: &Data<'_>) -> Said {
+        let call = self.calls.get_mut(&data.call.0).filter(|call| call.is_owed);
+        match call {
+            Some(call) if data.has_more && self.books.may_come(data.payload.len()) => {
+                call.pieces += data.payload.len();
+                Said::Other
+            }
+            _ => Said::Violation,
+        }
+    }
+
+    /// What is to be granted with this frame.
+    fn due(&mut self, raw: RawFrame<'_>, said: Option<&Said>) -> Option<u32> {
+        match Frame::parse(raw).ok()? {
+            Frame::Data(data) if said == Some(&Said::Other) => self.books.take(data.payload.len()),
             _ => None,
         }
     }
@@ -340,6 +418,7 @@ impl Client {
         let mut told = Vec::new();
         self.proto.calls.lose_above(last, |token| told.extend(token.take()));
         let known = LostDisposition { handed_bytes: u64::MAX, last_call: Some(last) };
+        self.uploads.retain(|id, _| *id <= last.0);
         let above = self.calls.range_mut(last.0.saturating_add(1)..);
         assert_eq!(told_of(above.map(|(id, call)| (*id, call)), known), sorted(told));
     }
@@ -358,6 +437,7 @@ impl Client {
         for (id, call) in &mut self.calls {
             let is_over = self.callers[call.caller].deadline <= now;
             if is_over && call.is_owned && call.outcome.is_none() {
+                self.uploads.remove(id); // FL-7
                 call.outcome = Some(CallOutcome::Expired);
                 wanted.push((*id, Some(call.caller)));
             }
@@ -386,6 +466,11 @@ impl Client {
         }
         self.end = Some(end);
         let handed_bytes = if is_told { self.out.discard() } else { self.out.fail() };
+        for id in std::mem::take(&mut self.uploads).into_keys() {
+            // LD-5: it was not sent whole.
+            self.proto.calls.set_unsent(CallId(id));
+            self.calls.get_mut(&id).expect("every id is in the model").offset = u64::MAX;
+        }
         let known = LostDisposition { handed_bytes, last_call };
         let mut told = Vec::new();
         self.proto.calls.lose_all(known, |token| told.extend(token.take()));
@@ -432,6 +517,11 @@ impl Client {
         format!("{:?}", self.proto.calls).matches("Slot {").count()
     }
 
+    /// Bytes of pieces that came of a call's answer.
+    pub(super) fn pieces_of(&self, id: CallId) -> usize {
+        self.calls.get(&id.0).map_or(0, |call| call.pieces)
+    }
+
     /// Whether a RESPONSE is still owed to somebody.
     pub(super) fn is_owed(&self) -> bool {
         self.calls.values().any(|call| call.is_owed)
@@ -467,7 +557,17 @@ impl Fate {
         else {
             return None;
         };
-        Some((*status, *disposition, &reply[*ext_len..]))
+        // Behind the payload stand the TLVs.
+        Some((*status, *disposition, &reply[..reply.len() - ext_len]))
+    }
+
+    /// Whether an answer is this: as much of a message as came in pieces, then the number.
+    pub(super) fn is_answer_to(&self, nonce: u64, pieces: usize) -> bool {
+        self.answer().is_some_and(|(_, _, payload)| {
+            let end = payload.len().saturating_sub(8);
+            let is_filled = payload[..end].iter().enumerate().all(|(at, b)| *b == filling(at));
+            end == pieces && is_filled && payload[end..] == nonce.to_be_bytes()
+        })
     }
 
     /// Whether the caller may take its call for not executed.

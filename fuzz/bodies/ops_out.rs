@@ -1,7 +1,8 @@
 //! One direction of a connection: what a side has appended, what its writer holds, what is on the
 //! way. As the driver's output, without its wakers.
 
-use switchback::wire::{CallId, Kind, append_control};
+use switchback::wire::{CallId, Flags, GRANT_BYTES, Kind};
+use switchback::wire::{append_control, append_data_head};
 
 /// A side's output.
 #[derive(Debug, Default)]
@@ -85,3 +86,50 @@ impl Outbox {
         self.pending.len() + self.buf.len()
     }
 }
+
+/// The model of a window, as its receiver keeps it: what came, and what was granted.
+#[derive(Debug)]
+pub(super) struct Books {
+    window: u64,
+    taken: u64,
+    granted: u64,
+}
+
+impl Books {
+    pub(super) const fn new(window: u32) -> Self {
+        Self { window: window as u64, taken: 0, granted: 0 }
+    }
+
+    /// Whether the sender has credit for so many bytes.
+    pub(super) fn may_come(&self, bytes: usize) -> bool {
+        self.taken + bytes as u64 <= self.window + self.granted
+    }
+
+    /// A piece came: what is to be granted now (FL-11).
+    pub(super) fn take(&mut self, bytes: usize) -> Option<u32> {
+        self.taken += bytes as u64;
+        let due = self.taken - self.granted;
+        let is_due = due >= self.window.div_ceil(2).min(u64::from(GRANT_BYTES));
+        is_due.then(|| {
+            self.granted = self.taken;
+            u32::try_from(due).expect("no more than a window")
+        })
+    }
+}
+
+/// Appends a piece of a message: so many bytes of it, from `at` on.
+pub(super) fn append_piece(out: &mut Vec<u8>, call: CallId, at: usize, len: usize, flags: Flags) {
+    append_data_head(out, call, u32::try_from(len).expect("pieces are short"), flags);
+    let payload_at = out.len();
+    out.extend((at..at + len).map(filling));
+    let crc = crc32fast::hash(&out[payload_at..]);
+    out.extend_from_slice(&crc.to_be_bytes());
+}
+
+/// What stands at this place of every message in pieces.
+pub(super) fn filling(at: usize) -> u8 {
+    u8::try_from(at % 251).expect("below 256")
+}
+
+/// No message here is longer.
+pub(super) const MESSAGE_BYTES: usize = 1 << 20;

@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use super::Setup;
 use super::ops_client::End;
-use super::ops_out::Outbox;
-use switchback::proto::{Admitted, Beat, Conduct, Inbound, Input, Keepalive, PendingCalls};
+use super::ops_out::{Books, MESSAGE_BYTES, Outbox, append_piece, filling};
+use switchback::proto::{Admitted, Beat, Conduct, Credit, Inbound, Input, Keepalive, PendingCalls};
 use switchback::proto::{PendingEnd, ServerConnection, ServerEvent, ServerLimits, Violation};
 use switchback::util::fnv64;
-use switchback::wire::{CallId, Close, CloseReason, Code, Disposition, FRAME_BYTES_DEFAULT};
-use switchback::wire::{FRAME_BYTES_FLOOR, Kind, MethodId, MethodRow, Request, TablePayload};
-use switchback::wire::{TIMEOUT_MS_MAX, seal_frame};
-use switchback::wire::{VersionRange, VersionRow, append_control, begin_response, finish_frame};
+use switchback::wire::{CallId, Close, CloseReason, Code, Data, Disposition, FRAME_BYTES_DEFAULT};
+use switchback::wire::{FRAME_BYTES_FLOOR, Flags, Frame, Kind, MethodId, MethodRow, Request};
+use switchback::wire::{
+    TIMEOUT_MS_MAX, TablePayload, VersionRange, VersionRow, WINDOW_BYTES_FLOOR,
+};
+use switchback::wire::{append_control, append_credit, begin_response, finish_frame, seal_frame};
 
 /// A server and what it runs.
 pub(super) struct Server {
@@ -29,6 +31,11 @@ pub(super) struct Server {
     pub(super) end: Option<End>,
     /// The model: every call that was read, refused ones too.
     pub(super) calls: BTreeMap<u32, Run>,
+    /// Answers of which pieces are left, how much of them was sent, and their numbers.
+    replies: BTreeMap<u32, (usize, u64)>,
+    credit: Credit,
+    /// The model of the window.
+    books: Books,
     /// What the second GOAWAY named.
     last: Option<u32>,
     heard_at: Option<Instant>,
@@ -42,6 +49,10 @@ pub(super) struct Run {
     deadline: Instant,
     bytes: usize,
     end: Option<PendingEnd>,
+    /// Its last piece was read.
+    is_whole: bool,
+    /// Bytes of its pieces.
+    pieces: usize,
     /// Its handler was started.
     pub(super) is_started: bool,
     /// It holds no place any more.
@@ -54,7 +65,7 @@ impl Server {
             versions: VersionRange::OURS,
             frame_bytes_max: FRAME_BYTES_DEFAULT,
             calls_max: setup.server_calls_max,
-            window_connection: switchback::wire::WINDOW_BYTES_DEFAULT,
+            window_connection: WINDOW_BYTES_FLOOR,
             codecs: vec![1],
             build: String::from("server"),
         };
@@ -71,6 +82,9 @@ impl Server {
             announced: None,
             end: None,
             calls: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            credit: Credit::default(),
+            books: Books::new(WINDOW_BYTES_FLOOR),
             last: None,
             heard_at: None,
         }
@@ -113,7 +127,16 @@ impl Server {
             Input::Frame(raw) => raw,
         };
         let before = self.highest();
-        match self.proto.handle_frame(raw)? {
+        let piece = match Frame::parse(raw) {
+            Ok(Frame::Data(data)) if self.proto.is_open() => Some(data.payload.len()),
+            _ => None,
+        };
+        let event = self.proto.handle_frame(raw);
+        let has_credit = piece.is_none_or(|bytes| self.books.may_come(bytes));
+        assert!(has_credit || event.is_err(), "a piece beyond the credit: {event:?}");
+        let event = event?;
+        let due = piece.and_then(|bytes| self.books.take(bytes));
+        match event {
             ServerEvent::Nothing => {
                 assert!(self.last.is_some(), "only who has left throws frames away");
             }
@@ -132,14 +155,26 @@ impl Server {
                 self.answer(call, code, Disposition::NotProcessed, &[]);
                 self.conduct.handle_refusal(code, now)?;
             }
-            // Nobody here takes pieces: what a request lacks is thrown away.
             ServerEvent::Piece(data) => {
-                assert!(data.call.is_client() && data.call.0 <= before);
-                self.proto.end_upload(data.call);
+                if data.payload.is_empty() && data.has_more {
+                    self.conduct.handle_idle_frame(now)?;
+                }
+                self.take_piece(&data);
             }
-            ServerEvent::Stray(data) => assert!(data.call.is_client() && data.call.0 <= before),
-            ServerEvent::LostPiece(call) => self.proto.end_upload(call),
-            ServerEvent::Credit(_) => {}
+            ServerEvent::Stray(data) if self.pending.admitted(data.call).is_some() => {
+                return Err(ServerConnection::stray());
+            }
+            ServerEvent::Stray(data) => {
+                // After the second GOAWAY there are requests that are in no model.
+                let is_known = data.call.0 <= before || self.last.is_some();
+                assert!(data.call.is_client() && is_known, "{:?} was not begun", data.call);
+            }
+            ServerEvent::LostPiece(_) => unreachable!("no frame was given up"),
+            ServerEvent::Credit(bytes) => {
+                let left = self.credit.left();
+                self.credit.grant(bytes)?;
+                assert_eq!(self.credit.left(), left + bytes);
+            }
             ServerEvent::Cancel(call) => {
                 assert!(call.is_client() && call.0 <= before);
                 let is_early = self.cancel(call, now);
@@ -157,11 +192,33 @@ impl Server {
             }
             ServerEvent::Closed(_) => self.stop(End::Closed),
         }
+        if piece.is_some() {
+            let grant = self.proto.window().grant();
+            assert_eq!(grant, due, "what is granted");
+            grant.into_iter().for_each(|bytes| append_credit(&mut self.out.pending, bytes));
+        }
         assert_eq!(self.proto.last_call().0, self.last.unwrap_or_else(|| self.highest()));
         Ok(())
     }
 
+    fn take_piece(&mut self, data: &Data<'_>) {
+        let call = data.call;
+        let run = self.calls.get_mut(&call.0).filter(|run| !run.is_over && !run.is_whole);
+        let run = run.unwrap_or_else(|| panic!("{call:?} waits for no piece"));
+        if self.setup.is_honest {
+            let mut filled = (run.pieces..).zip(data.payload);
+            assert!(filled.all(|(at, byte)| *byte == filling(at)), "{call:?}: other bytes");
+        }
+        run.pieces += data.payload.len();
+        run.bytes += data.payload.len();
+        run.is_whole = !data.has_more;
+        self.pending.grow(call, data.payload.len());
+    }
+
     fn accept(&mut self) {
+        if let Some(bytes) = self.proto.client().and_then(|client| client.window_connection) {
+            self.credit = Credit::new(bytes);
+        }
         self.proto.accept(&self.table, &mut self.out.pending);
         self.announced = Some(self.table.clone());
     }
@@ -174,6 +231,7 @@ impl Server {
         let deadline = now + Duration::from_millis(timeout.into());
         let is_full = self.pending.len() >= self.setup.server_calls_max as usize;
         let run = self.note(call, nonce, deadline, bytes);
+        run.is_whole = !request.flags.has_more();
         let refusal = if is_full {
             Code::OVERLOADED
         } else if request.method != METHOD {
@@ -188,13 +246,14 @@ impl Server {
             return None;
         };
         run.is_over = true;
+        self.proto.end_upload(call);
         self.answer(call, refusal, Disposition::NotProcessed, &[]);
         Some(refusal)
     }
 
     fn note(&mut self, call: CallId, nonce: u64, deadline: Instant, bytes: usize) -> &mut Run {
-        let (end, is_started, is_over) = (None, false, false);
-        let run = Run { nonce, deadline, bytes, end, is_started, is_over };
+        let (end, is_started, is_over, is_whole, pieces) = (None, false, false, true, 0);
+        let run = Run { nonce, deadline, bytes, end, is_whole, pieces, is_started, is_over };
         let before = self.calls.insert(call.0, run);
         assert!(before.is_none(), "{call:?} was handed out twice");
         self.calls.get_mut(&call.0).expect("just put there")
@@ -211,12 +270,21 @@ impl Server {
         if let Some(run) = run {
             run.end = Some(PendingEnd::Cancelled);
         }
+        if self.replies.remove(&call.0).is_some() {
+            self.answer(call, Code::CANCELLED, Disposition::Processed, &[]); // FL-7
+        }
         is_early
     }
 
-    /// The handler of one of the calls here goes a step further: starts, then ends.
+    /// Whether one of the calls here can go a step further.
+    pub(super) fn can_work(&self) -> bool {
+        self.calls.values().any(Run::can_work)
+    }
+
+    /// The handler of one of the calls here goes a step further: starts, then ends. One of which
+    /// pieces are missing only ends.
     pub(super) fn work(&mut self, nth: usize, now: Instant) {
-        let mut here = self.calls.iter_mut().filter(|(_, run)| !run.is_over);
+        let mut here = self.calls.iter_mut().filter(|(_, run)| run.can_work());
         let Some((id, run)) = here.nth(nth) else { return };
         let call = CallId(*id);
         assert_eq!(self.pending.is_ended(call), run.end, "{call:?}");
@@ -237,10 +305,37 @@ impl Server {
         };
         let nonce = run.nonce;
         run.is_over = true;
+        if !run.is_whole {
+            self.proto.end_upload(call);
+        }
         assert_eq!(self.pending.remove(call), Some(nonce), "{call:?} has ended");
         assert_eq!(self.pending.remove(call), None, "{call:?} has ended before");
+        if end.is_none() && nonce % 3 == 0 && self.credit != Credit::default() {
+            if !self.out.is_closing && !self.out.is_failed {
+                self.replies.insert(call.0, (0, nonce));
+            }
+            return;
+        }
         let payload = nonce.to_be_bytes();
         self.answer(call, status, disposition, if end.is_none() { &payload } else { &[] });
+    }
+
+    /// Sends the next piece of an answer, as long as there is credit for, or its end. Says whether
+    /// there was one to send.
+    pub(super) fn send_piece(&mut self, nth: usize, len: usize, is_last: bool) -> bool {
+        let Some((id, (sent, nonce))) = self.replies.iter_mut().nth(nth) else { return false };
+        let (id, at, nonce) = (*id, *sent, *nonce);
+        let len = len.min(self.credit.left() as usize).min(MESSAGE_BYTES - at);
+        if len > 0 {
+            append_piece(&mut self.out.pending, CallId(id), at, len, Flags::MORE);
+            self.credit.spend(u32::try_from(len).expect("pieces are short"));
+            *sent += len;
+        }
+        if is_last {
+            self.replies.remove(&id);
+            self.answer(CallId(id), Code::OK, Disposition::Processed, &nonce.to_be_bytes());
+        }
+        true
     }
 
     fn answer(&mut self, call: CallId, status: Code, disposition: Disposition, payload: &[u8]) {
@@ -315,7 +410,7 @@ impl Server {
 
     /// Who has gone away and has no call left, closes.
     pub(super) fn close_if_done(&mut self) {
-        if self.proto.has_left() && self.pending.is_empty() {
+        if self.proto.has_left() && self.pending.is_empty() && self.replies.is_empty() {
             self.close(CloseReason::SHUTDOWN, End::Here);
         }
     }
@@ -328,6 +423,7 @@ impl Server {
         if !self.proto.is_greeted() {
             return self.stop(end);
         }
+        self.replies.clear();
         let last_call = self.proto.last_call();
         Close { reason, last_call, detail: "" }.append(&mut self.out.pending);
         self.out.is_closing = true;
@@ -338,6 +434,7 @@ impl Server {
     pub(super) fn stop(&mut self, end: End) {
         self.end.get_or_insert(end);
         self.out.fail();
+        self.replies.clear();
         let mut asked = Vec::new();
         self.pending.end_all(|nonce| asked.push(*nonce));
         let mut wanted = Vec::new();
@@ -355,6 +452,8 @@ impl Server {
         assert_eq!(self.pending.is_empty(), here().next().is_none());
         assert!(self.pending.len() <= self.setup.server_calls_max as usize, "too many calls");
         assert_eq!(self.pending.bytes(), here().map(|run| run.bytes).sum::<usize>());
+        let mut uploads = self.calls.iter().filter(|(_, run)| !run.is_over && !run.is_whole);
+        assert_eq!(self.proto.first_upload(), uploads.next().map(|(id, _)| CallId(*id)));
         let first = here().filter(|run| run.end.is_none()).map(|run| run.deadline).min();
         if let Some(first) = first {
             assert!(self.pending.next_deadline().is_some_and(|at| at <= first), "nobody looks");
@@ -370,6 +469,12 @@ impl Server {
 
     fn highest(&self) -> u32 {
         self.calls.keys().last().copied().unwrap_or(0)
+    }
+}
+
+impl Run {
+    const fn can_work(&self) -> bool {
+        !self.is_over && (self.is_whole || self.end.is_some())
     }
 }
 

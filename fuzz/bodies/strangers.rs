@@ -99,7 +99,7 @@ pub(super) fn at_client(u: &mut Unstructured<'_>) -> Result<()> {
             opens = frame.named == announced;
             is_sound = opens;
         } else {
-            // PING and PONG may come before the table.
+            // PING, PONG and CREDIT may come before the table.
             is_sound = frame.is_legal && announced.is_some() && frame.is_idle();
         }
     }
@@ -181,7 +181,7 @@ struct Said {
 
 impl Said {
     fn is_idle(&self) -> bool {
-        [Kind::PING, Kind::PONG].contains(&self.kind)
+        [Kind::PING, Kind::PONG, Kind::CREDIT].contains(&self.kind)
     }
 }
 
@@ -189,7 +189,7 @@ impl Said {
 fn frame(u: &mut Unstructured<'_>, expected: Kind, transcript: u64, named: u64) -> Result<Said> {
     let kind = match u.int_in_range(0..=9_u8)? {
         0 => *u.choose(&[Kind::HELLO, Kind::HELLO_ACK, Kind::TABLE, Kind::TABLE_UPDATE])?,
-        1 => *u.choose(&[Kind::PING, Kind::PONG, Kind::CLOSE, Kind::REQUEST, Kind::CANCEL])?,
+        1 => *u.choose(&OTHERS)?,
         2 => Kind(0x90),
         _ => expected,
     };
@@ -217,6 +217,7 @@ fn frame(u: &mut Unstructured<'_>, expected: Kind, transcript: u64, named: u64) 
             append_control(&mut bytes, kind, call, &[], &table.to_bytes());
         }
         Kind::PING | Kind::PONG => append_control(&mut bytes, kind, call, &[], &[7; 8]),
+        Kind::CREDIT => append_control(&mut bytes, kind, call, &[], &[7; 4]),
         _ => {
             is_legal = false; // Whatever it is, it opens nothing.
             append_control(&mut bytes, kind, call, &[], &[]);
@@ -250,13 +251,14 @@ fn keys(
     }
     for _ in 0..u.int_in_range(0..=2)? {
         let at = u.choose_index(keys.len())?;
-        match u.int_in_range(0..=6_u8)? {
+        match u.int_in_range(0..=7_u8)? {
             0 => drop(keys.remove(at)),
             1 => {
                 let len = u.int_in_range(0..=40)?.min(u.len());
                 keys[at].1 = u.bytes(len)?.to_vec();
             }
             2 => keys[at].0 = u.int_in_range(0..=9)?,
+            7 => keys.push((9, u.int_in_range(0xffff..=0x1_0001_u32)?.to_be_bytes().to_vec())),
             3 => keys.push((u.int_in_range(1..=0x7fff)?, vec![1])),
             4 => keys.push((u.int_in_range(0x8000..=u16::MAX)?, Vec::new())),
             5 => keys.insert(at, keys[at].clone()),
@@ -278,10 +280,10 @@ fn keys(
 
 /// FR-9, FR-10, HS-5 to HS-7, once more.
 fn are_legal(keys: &[(u16, Vec<u8>)], is_ack: bool, transcript: u64) -> bool {
-    let known: &[u16] = if is_ack { &[1, 2, 3, 4, 5, 6, 7] } else { &[1, 3, 4, 5] };
+    let known: &[u16] = if is_ack { &[1, 2, 3, 4, 5, 6, 7, 9] } else { &[1, 3, 4, 5, 9] };
     let required: &[u16] = if is_ack { &[1, 2, 3, 5, 6] } else { &[1, 3] };
     let is_value_legal = |key: u16, value: &[u8]| match key {
-        1 => value.len() == 4 && value[..2] != [0, 0],
+        1 | 9 => value.len() == 4 && value[..2] != [0, 0],
         2 => value.len() == 4 && value != [0; 4],
         3 => (1..=32).contains(&value.len()) && value.windows(2).all(|pair| pair[0] < pair[1]),
         4 => value.len() <= 64 && std::str::from_utf8(value).is_ok(),
@@ -306,3 +308,7 @@ fn known() -> TablePayload {
     table.hash = fnv64(&table.to_bytes()[8..]);
     table
 }
+
+/// Kinds that are no part of a handshake.
+const OTHERS: [Kind; 7] =
+    [Kind::PING, Kind::PONG, Kind::CREDIT, Kind::CLOSE, Kind::REQUEST, Kind::CANCEL, Kind::DATA];

@@ -271,6 +271,8 @@ SCHEMA_TEXTS = [
 ]
 METHOD_TEXTS = [
     "raw->raw!never", "opaque(proto.bank.Transfer)->opaque(proto.bank.Receipt)!never",
+    "struct{name:str,size:u64}+raw->unit!never", "u8->?str+raw!enum{0:Torn}+raw",
+    "opaque(proto.bank.Transfer)+raw->raw!never",
     V1_TEXT, V2_TEXT, "unit->unit!never", "u64->i64!never", "str->str!str",
     "struct{value:u8,next:?^0}->[struct{value:u8,next:?^0}]!opaque(uuid.v1)",
     "struct{a:u8,b:u8}->unit!never", "struct{b:u8,a:u8}->unit!never", *BUILTIN.values(),
@@ -321,6 +323,13 @@ def check_fingerprints(doc):
         except pl.Invalid:
             continue
         raise SystemExit(f"taken for a schema text: {text!r}")
+    for text in ("raw+raw->unit!never", "[u8+raw]->unit!never", "unit->unit+raw+raw!never",
+                 "unit->unit!never+raw", "+raw->unit!never", "?raw->unit!never"):
+        try:
+            pl.parse_method_text(text)
+        except pl.Invalid:
+            continue
+        raise SystemExit(f"taken for a method text: {text!r}")
 
 
 # ---- the worked example ----

@@ -103,9 +103,11 @@ class Parser:
         return ("struct", ("newtype", types[0]) if len(types) == 1 else ("tuple", types))
 
     def payload(self):
-        """A type, or bytes as they are (PL-16)."""
-        if not self.eat("raw"):
-            self.type()
+        """A type, perhaps with bytes beside it (PL-17), or bytes as they are (PL-16)."""
+        if self.eat("raw"):
+            return ("raw",)
+        made = self.type()
+        return ("beside", made) if self.eat("+raw") else made
 
     def type(self):
         if self.eat("?"):
@@ -153,6 +155,14 @@ class Parser:
 def parse_schema(text):
     parser = Parser(text)
     made = parser.type()
+    if parser.at != len(text):
+        raise Invalid(f"text left over at {parser.at} of {text!r}")
+    return made
+
+
+def parse_payload(text):
+    parser = Parser(text)
+    made = parser.payload()
     if parser.at != len(text):
         raise Invalid(f"text left over at {parser.at} of {text!r}")
     return made

@@ -324,6 +324,67 @@ def schema_of(case):
     return pl.parse_schema(case["type"])
 
 
+# ---- a message with bytes beside it (PL-17) ----
+
+CODECS = {
+    1: (pl.encode, pl.decode),
+    2: (lambda t, v: pl.encode(t, v, form=pl.Postcard),
+        lambda t, data: pl.decode(t, data, pl.PostcardReader)),
+    3: (lambda t, v: js.write(t, v).encode(), js.read),
+}
+
+
+def write_beside(codec, beside, value):
+    message = CODECS[codec][0](beside[1], value["message"])
+    return len(message).to_bytes(4, "big") + message + bytes.fromhex(value["bytes"])
+
+
+def read_beside(codec, beside, data):
+    end = 4 + int.from_bytes(data[:4], "big")
+    if len(data) < max(4, end):
+        raise pl.Invalid("the message is cut short")
+    return {"message": CODECS[codec][1](beside[1], data[4:end]), "bytes": data[end:].hex()}
+
+
+def beside_file():
+    record = {"id": 300, "name": "n", "tags": [1, 251], "note": 5}
+    values = [("unit+raw", None, ""), ("unit+raw", None, "00ff7b"), ("u64+raw", 300, "2c01"),
+              ("str+raw", "", "00" * 20), (RECORD + "+raw", record, "89504e470d0a1a0a"),
+              (RECORD + "+raw", record, "")]
+    valid = [{"type": text, "codec": codec, "value": {"message": message, "bytes": beside}}
+             for text, message, beside in values for codec in CODECS]
+    for case in valid:
+        made = write_beside(case["codec"], pl.parse_payload(case["type"]), case["value"])
+        case["hex"] = made.hex()
+    invalid = []
+    for codec in CODECS:
+        whole = write_beside(codec, ("beside", ("u64",)), {"message": 7, "bytes": "ffff"})
+        size = whole[3]
+        listed = [("nothing at all", b""), ("a length cut short", whole[:3]),
+                  ("a message cut short", whole[:3 + size]),
+                  ("a length of one more than there is", bytes([0, 0, 0, size + 3]) + whole[4:]),
+                  ("the largest length", b"\xff" * 4 + whole[4:]),
+                  ("a length of one more than the message", bytes([0, 0, 0, size + 1]) + whole[4:]),
+                  ("no message", bytes(4) + whole[4:]),
+                  ("a little-endian length", whole[3::-1] + whole[4:])]
+        invalid += [{"type": "u64+raw", "codec": codec, "hex": data.hex(), "why": why}
+                    for why, data in listed]
+    return {"valid": valid, "invalid": invalid}
+
+
+def check_beside(doc):
+    for case in doc["valid"]:
+        beside, data = pl.parse_payload(case["type"]), bytes.fromhex(case["hex"])
+        same(read_beside(case["codec"], beside, data), case["value"], case)
+        same(write_beside(case["codec"], beside, case["value"]), data, case)
+    for case in doc["invalid"]:
+        try:
+            read_beside(case["codec"], pl.parse_payload(case["type"]), bytes.fromhex(case["hex"]))
+        except pl.Invalid:
+            continue
+        raise SystemExit(f"decoded: {case}")
+
+
 CODEC_FILES = {
     "payload_bincode.json": (
         compact_file(pl.Bincode, LENIENT_BINCODE, BAD_BINCODE),
@@ -336,4 +397,5 @@ CODEC_FILES = {
         json_file, checker(schema_of, lambda t, v: js.write(t, v).encode(), js.read)),
     "payload_protobuf.json": (
         protobuf_file, checker(lambda case: case["message"], pb.encode, pb.decode)),
+    "payload_beside.json": (beside_file, check_beside),
 }

@@ -37,6 +37,7 @@ mod schema_impls;
 mod status;
 mod stub;
 mod trace;
+mod with_bytes;
 
 pub use calls::{CallStats, call_stats};
 pub use codec::{Codec, CodecIdError, CustomCodec, DecodeError, EncodeError};
@@ -72,6 +73,7 @@ pub use schema::{method_text, schema_text};
 pub use status::{CallError, Fault, Status};
 pub use stub::Stub;
 pub use trace::TraceContext;
+pub use with_bytes::WithBytes;
 
 pub(crate) use body::{Body, Parts, PeerLimits, WHOLE_BYTES_MAX, finish_message};
 pub(crate) use calls::CallEnd;

@@ -122,7 +122,8 @@ impl Forms {
 /// Bytes that no codec touches: the payload is what they are, under every codec (PL-16).
 ///
 /// For what is encoded already: images, files, messages of another system. What they mean is
-/// between the two sides; the fingerprint says `raw` and no more.
+/// between the two sides; the fingerprint says `raw` and no more. With a message before them:
+/// [`WithBytes`](crate::service::WithBytes).
 ///
 /// ```
 /// use switchback::service::{Raw, schema_text};

@@ -49,7 +49,7 @@ pub trait Schema: 'static {
 ///
 /// # Panics
 /// If types are nested more than 128 deep, as one that is nothing but itself is, or the text grows
-/// beyond 1 MiB.
+/// beyond 1 MiB, or bytes are beside what is no type of its own, [`Raw`](crate::service::Raw) say.
 #[must_use]
 pub fn schema_text<T: Schema>() -> String {
     let mut writer = SchemaWriter::new();
@@ -174,6 +174,18 @@ impl SchemaWriter {
     /// The word for a primitive.
     pub(crate) fn primitive(&mut self, word: &'static str) {
         self.text.push_str(word);
+    }
+
+    /// `T+raw`: bytes beside a type, which is neither `raw` nor `never` nor has bytes already.
+    pub(crate) fn beside_raw<T: Schema>(&mut self) {
+        self.value::<T>();
+        // No other text ends so: an atom stands alone, and what else there is ends in a bracket.
+        assert!(
+            !self.text.ends_with("raw") && !self.text.ends_with("never"),
+            "bytes beside `{}`, which is no type of its own: `WithBytes` holds a message",
+            std::any::type_name::<T>(),
+        );
+        self.text.push_str("+raw");
     }
 
     fn fields(&mut self, begin: char, end: char, fields: impl FnOnce(&mut SchemaFields<'_>)) {

@@ -349,14 +349,14 @@ fn a24_texts_of_the_wire_in_the_log() {
 /// What a kind, a flag byte and a payload come to, on an open connection, by FR-2 and FR-7 to
 /// FR-12; `None`: skipped.
 pub(crate) fn judged(kind: u8, flags: u8, len: usize) -> Option<&'static str> {
-    let is_known = matches!(kind, 0x01..=0x04 | 0x10..=0x12 | 0x20..=0x23);
+    let is_known = matches!(kind, 0x01..=0x04 | 0x10..=0x14 | 0x20..=0x23);
     match (kind, flags & 0xf0, len) {
         (0x00..=0x7f, ..) if !is_known => Some("UNKNOWN_KIND"),
         // The flags of a REQUEST are judged with its body, which is too short here.
         (kind, 0x10.., _) if kind != REQUEST => Some("UNKNOWN_FLAG"),
         (0x80.., ..) => None,
         // Complete, but of the connection.
-        (0x12, _, 0) => Some("PROTOCOL"),
+        (0x12, _, 0) | (0x13, ..) => Some("PROTOCOL"),
         _ => Some("MALFORMED"),
     }
 }

@@ -3,8 +3,10 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
+use switchback::service::WithBytes;
+
 use crate::program::{Ran, program, ran};
-use crate::served::{bank, math, rude};
+use crate::served::{bank, double, math, rude};
 
 const TRANSFER: &str = "bank.Ledger/transfer";
 const GOOD: &str = r#"{"lines":[{"to":"ann","cents":18446744073709551615}],"note":null,
@@ -140,4 +142,31 @@ fn a_call_ends_by_its_timeout() {
     let served = bank();
     let call = ran(&["call", &served.url, "bank.Ledger/never", "--timeout", "300ms"]);
     call.failed(4, &["DEADLINE_EXCEEDED", "give it more time with --timeout"]);
+}
+
+/// A method that takes bytes beside its message is described, and called with the message alone;
+/// the answer shows both.
+#[test]
+fn a_message_goes_without_the_bytes_beside_it() {
+    let served = math([double::<WithBytes<Vec<u64>>>(1)]);
+    let screen = ran(&["describe", &served.url, "demo.Math/double"]).ended(0);
+    assert!(screen.contains("[u64] + raw") && screen.contains("'[0]'"), "{screen}");
+
+    let call = ["call", &served.url, "demo.Math/double"];
+    let output = ran(&[&call[..], &["[5, 7]", "--json"]].concat()).json(0);
+    assert_eq!(output["response"], serde_json::json!({"message": [5, 7], "bytes": ""}));
+    assert!(ran(&[&call[..], &["[5]"]].concat()).ended(0).contains("\"message\""));
+    ran(&[&call[..], &["[5, \"x\"]"]].concat()).failed(2, &["$[1]: expected a whole number"]);
+
+    // As it is: what stands here has no length in front, or one of its own.
+    let sent = ran(&[&call[..], &["[5]", "--unchecked"]].concat());
+    sent.failed(4, &["BAD_PAYLOAD (not processed)"]);
+    let whole = "\0\0\0\u{3}[5]and bytes";
+    let path = std::env::temp_dir().join(format!("switchback-raw-{}", std::process::id()));
+    std::fs::write(&path, whole).unwrap();
+    let file = format!("@{}", path.display());
+    let output = ran(&[&call[..], &[&file, "--unchecked", "--json"]].concat());
+    std::fs::remove_file(&path).unwrap();
+    let response = &output.json(0)["response"];
+    assert_eq!(*response, serde_json::json!({"message": [5], "bytes": "and bytes"}));
 }

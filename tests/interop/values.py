@@ -44,7 +44,7 @@ ATOMS = {*INTEGERS, "bool", "f32", "f64", "char", "str", "bytes", "unit"}
 
 @dataclass(eq=False, repr=False)
 class Type:
-    """An atom, or: raw option list map tuple array struct newtype enum bare opaque.
+    """An atom, or: raw beside option list map tuple array struct newtype enum bare opaque.
 
     `tuple` is `(A,B)` and `struct(A,B)`; an enum has one part for each variant: bare, newtype,
     tuple or struct. `^n` is the very object that it stands for, so a Type may contain itself.
@@ -87,7 +87,10 @@ class Parser:
             raise self.fail()
 
     def payload(self) -> Type:
-        return Type("raw") if self.have("raw") else self.type()
+        if self.have("raw"):
+            return Type("raw")
+        found = self.type()
+        return Type("beside", [found]) if self.have("+raw") else found
 
     def type(self) -> Type:
         if self.have("?"):
@@ -165,6 +168,13 @@ class Parser:
 def parse_type(text: str) -> Type:
     parser = Parser(text)
     found = parser.type()
+    parser.end()
+    return found
+
+
+def parse_payload(text: str) -> Type:
+    parser = Parser(text)
+    found = parser.payload()
     parser.end()
     return found
 
@@ -383,8 +393,17 @@ def _float_text(kind: str, value: float) -> str:
 
 
 def encode(codec: Any, t: Type, value: Any) -> bytes:
+    """A payload; of `T+raw` the value is a pair, the message and its bytes (PL-17)."""
+    if t.kind == "beside":
+        message = codec.encode(t.parts[0], value[0])
+        return len(message).to_bytes(4) + message + value[1]
     return bytes(value) if t.kind == "raw" else codec.encode(t, value)  # PL-16
 
 
 def decode(codec: Any, t: Type, payload: bytes) -> Any:
+    if t.kind == "beside":
+        end = 4 + int.from_bytes(payload[:4])
+        if len(payload) < max(4, end):
+            raise ValueError(f"the message needs {end} bytes, there are {len(payload)}")
+        return codec.decode(t.parts[0], payload[4:end]), payload[end:]
     return payload if t.kind == "raw" else codec.decode(t, payload)

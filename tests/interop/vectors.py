@@ -14,7 +14,9 @@ from frames import (
     FIXED, HAS_MORE, KEYS, MORE, NOTHING, PREFACE, REASONS, STATUS, Entry, Frame, FrameReader,
     Kind, Table, Violation, apply_update, check_hash, choose_protocol, choose_version,
     encode_frame, method_id, parse_table, read_preface, table_hash, table_payload)
-from values import INTEGERS, Contract, Json, Type, fingerprint64, fnv1a, fold, parse_type
+from values import (
+    INTEGERS, Contract, Json, Type, decode, encode, fingerprint64, fnv1a, fold, parse_payload,
+    parse_type)
 
 LIMIT = 4194304
 
@@ -23,7 +25,7 @@ class Vectors:
     """Each check counts one; faults are kept, and at most 50 of a file shown."""
 
     FILES = """frames prefaces conversations fragments names numbers fingerprints tables
-    payload_json""".split()
+    payload_json payload_beside""".split()
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.name, self.good, self.faults = folder, "", 0, []
@@ -273,6 +275,24 @@ class Vectors:
             payload = case["json"].encode() if "json" in case else bytes.fromhex(case["hex"])
             found = self.decoded(parse_type(case["type"]), payload)
             self.expect(f"{case['type']} {case['why']}", isinstance(found, ValueError), True)
+
+    def payload_beside(self, data: Any) -> None:
+        """Those in JSON, the codec of this side."""
+        for case in data["valid"]:
+            if case["codec"] == 3:
+                kind, payload = parse_payload(case["type"]), bytes.fromhex(case["hex"])
+                wanted = case["value"]
+                value = native(kind.parts[0], wanted["message"]), bytes.fromhex(wanted["bytes"])
+                self.expect(f"{case}", decode(Json, kind, payload), value)
+                self.expect(f"{case} encoded", encode(Json, kind, value), payload)
+        for case in data["invalid"]:
+            if case["codec"] == 3:
+                try:
+                    found: Any = decode(
+                        Json, parse_payload(case["type"]), bytes.fromhex(case["hex"]))
+                except ValueError as refused:
+                    found = refused
+                self.expect(f"{case}", isinstance(found, ValueError), True)
 
     @staticmethod
     def decoded(kind: Type, payload: bytes) -> Any:

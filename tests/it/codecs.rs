@@ -5,15 +5,17 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use switchback::service::prost::{Message, Name};
-use switchback::service::{Fingerprint, Proto, Raw};
+use switchback::service::{Fingerprint, Proto, Raw, WithBytes};
 use switchback::{
     CallError, Channel, ClientConfig, Code, Codec, Cx, Disposition, Method, Schema, Server,
     ServerConfig, Stub,
 };
 
+use crate::large::blob;
 use crate::raw::Ask;
 use crate::support::{
-    Answer, Plain, assert_status, echo, echo_stub, leak, mem_raw, mem_with, plain, raw_server, tcp,
+    Answer, Plain, assert_status, echo, echo_stub, in_time, leak, mem_raw, mem_with, plain,
+    raw_server, tcp,
 };
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Schema, Serialize)]
@@ -161,6 +163,95 @@ async fn pl_16_raw_methods_pass_bytes_as_they_are() {
         let call = channel.call(twice, Raw::from(vec![0; 3 << 20])).metadata("twice", b"");
         let status = assert_status(call.await, Code::TOO_LARGE, Disposition::Processed);
         assert_eq!(status.excess_bytes().unwrap().1, LIMIT as u64);
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Schema, Serialize)]
+struct Upload {
+    name: String,
+    crc: u32,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Schema, Serialize)]
+struct Torn {
+    crc: u32,
+}
+
+#[switchback::service(name = "it.Files")]
+trait Files {
+    /// Gives back the bytes backwards, under their number of bytes; an error has bytes too.
+    #[rpc(version = 1)]
+    async fn turn(
+        &self,
+        cx: &Cx,
+        req: WithBytes<Upload>,
+    ) -> Result<WithBytes<(String, u64)>, WithBytes<Torn>>;
+}
+
+struct Turner;
+
+impl Files for Turner {
+    async fn turn(
+        &self,
+        _cx: &Cx,
+        WithBytes { message, bytes }: WithBytes<Upload>,
+    ) -> Result<WithBytes<(String, u64)>, WithBytes<Torn>> {
+        let crc = crc32fast::hash(&bytes);
+        if crc != message.crc {
+            return Err(WithBytes { message: Torn { crc }, bytes });
+        }
+        let turned: Vec<u8> = bytes.iter().rev().copied().collect();
+        Ok(WithBytes { message: (message.name, bytes.len() as u64), bytes: turned.into() })
+    }
+}
+
+/// PL-17: a struct with none, a few, 16 KiB and 1 MiB of bytes beside it goes both ways over TCP in
+/// every codec of serde's, the method's own error as well; each side knows the other's schema.
+#[tokio::test]
+async fn pl_17_bytes_go_beside_a_message_both_ways() {
+    let server = tcp(Server::new().service(FilesServer::new(Turner))).await;
+    for codec in [Codec::BINCODE, Codec::POSTCARD, Codec::JSON] {
+        let channel = Channel::builder().codec(codec.clone()).connect(&server.url).await.unwrap();
+        let files = FilesClient::new(channel);
+        for len in [0, 1, 16 << 10, (16 << 10) + 1, 1 << 20] {
+            let bytes = blob(len, 7);
+            let message = Upload { name: "a.png".to_owned(), crc: crc32fast::hash(&bytes) };
+            let upload = WithBytes { message, bytes: bytes.clone() };
+            let turned = in_time(files.turn(upload.clone())).await.unwrap();
+            assert_eq!(turned.message, ("a.png".to_owned(), len as u64), "{codec:?}");
+            assert!(turned.bytes.iter().rev().eq(&bytes), "{len} bytes in {codec:?}");
+
+            let crc = upload.message.crc;
+            let message = Upload { crc: !crc, ..upload.message };
+            let torn = in_time(files.turn(WithBytes { message, ..upload })).await;
+            let Err(CallError::App(torn)) = torn else { panic!("{torn:?}") };
+            assert_eq!(torn.message, Torn { crc });
+            assert!(torn.bytes == bytes, "{len} bytes in {codec:?}");
+        }
+    }
+}
+
+/// Whoever sends a message without the bytes that belong beside it is told by the schema, and if
+/// that is not compared, by the length that is not there (PL-17).
+#[tokio::test]
+async fn pl_17_a_message_alone_is_refused() {
+    let server = tcp(Server::new().service(FilesServer::new(Turner))).await;
+    let channel = Channel::connect(&server.url).await.unwrap();
+    let fingerprint = Fingerprint::of_method::<Upload, (String, u64), Torn>();
+    let alone: Stub<Upload, (String, u64), Torn> = Stub::new("it.Files/turn", 1, fingerprint);
+    let upload = Upload { name: "a".to_owned(), crc: 0 };
+    let result = channel.call(leak(alone), upload).await;
+    assert_status(result, Code::SCHEMA_MISMATCH, Disposition::NotProcessed);
+
+    let unchecked: Plain<Raw, Raw> = plain("it.Files/turn");
+    for (payload, why) in [
+        (&b"\0\0"[..], "at least 2 more bytes are needed than the 2 there are"),
+        (b"\0\0\0\x02\0", "at least 1 more bytes are needed than the 5 there are"),
+        (b"\0\0\0\x03\0\0\0bytes", "the value takes 2 of 3 bytes"),
+    ] {
+        let result = channel.call(unchecked, Raw::from(payload.to_vec())).await;
+        let status = assert_status(result, Code::BAD_PAYLOAD, Disposition::NotProcessed);
+        assert!(status.message().ends_with(why), "{status}");
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::house::ORDERED;
 use crate::ledger::Verdict;
+use crate::tap::Figures;
 use crate::world::{Report, Setting, run_with};
 
 /// Runs what a seed has drawn; a panic in it is a failure of that seed.
@@ -35,6 +36,8 @@ pub(crate) struct Total {
     pub(crate) crashes: [u64; 3],
     /// Calls that handlers made, and how many statuses handlers passed on.
     pub(crate) nested: [u64; 2],
+    /// Pieces, credits, pieces that came too late, answers that were cut short.
+    pub(crate) pieces: [u64; 4],
     pub(crate) errors: std::collections::BTreeMap<String, u64>,
     /// The first of them.
     pub(crate) failed: Vec<Report>,
@@ -115,6 +118,10 @@ impl Total {
         for (total, one) in self.nested.iter_mut().zip([nested, report.passed_on]) {
             *total += one;
         }
+        let Figures { pieces, credits, strays, cuts } = report.figures;
+        for (total, one) in self.pieces.iter_mut().zip([pieces, credits, strays, cuts]) {
+            *total += one;
+        }
         for (outcome, count) in &report.verdict.errors {
             *self.errors.entry(outcome.clone()).or_default() += count;
         }
@@ -136,6 +143,9 @@ impl std::fmt::Display for Total {
         let ([crashed, open, ran], [nested, passed_on]) = (self.crashes, self.nested);
         write!(f, "{crashed} clients killed under {open} calls, {ran} of which ran; ")?;
         writeln!(f, "{nested} calls by handlers, {passed_on} statuses passed on")?;
+        let [pieces, credits, strays, cuts] = self.pieces;
+        write!(f, "{pieces} pieces, {credits} times credit, {strays} pieces of calls that had ")?;
+        writeln!(f, "ended, {cuts} answers cut short")?;
         for Report { seed, wrong, .. } in self.failed.iter().take(FAILURES_SHOWN) {
             writeln!(f, "SIM_SEED={seed} cargo test --release --test sim seeds")?;
             for text in wrong {

@@ -23,7 +23,19 @@ use crate::link::Side;
 #[derive(Clone, Debug)]
 pub(crate) struct Tap {
     seen: Arc<Mutex<Vec<(u64, Sent)>>>,
+    figures: Arc<Mutex<Figures>>,
     complaints: Complaints,
+}
+
+/// What was seen of messages in pieces.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) pieces: u64,
+    pub(crate) credits: u64,
+    /// Pieces of requests that had been answered.
+    pub(crate) strays: u64,
+    /// Answers that were cut short.
+    pub(crate) cuts: u64,
 }
 
 /// One connection.
@@ -49,6 +61,9 @@ struct Books {
     ends: [End; 2],
     last_call: CallId,
     cancelled: BTreeSet<CallId>,
+    answered: BTreeSet<CallId>,
+    /// Answers of which pieces were written.
+    begun: BTreeSet<CallId>,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +77,7 @@ struct End {
 
 impl Tap {
     pub(crate) fn new(complaints: &Complaints) -> Self {
-        Self { seen: Arc::default(), complaints: complaints.clone() }
+        Self { seen: Arc::default(), figures: Arc::default(), complaints: complaints.clone() }
     }
 
     pub(crate) fn ear(&self) -> Ear {
@@ -77,6 +92,10 @@ impl Tap {
     pub(crate) fn sent_by(&self, client: u64) -> Vec<Sent> {
         let seen = self.seen.lock().unwrap();
         seen.iter().filter(|(known, _)| *known == client).map(|(_, sent)| *sent).collect()
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        *self.figures.lock().unwrap()
     }
 
     fn note(&self, request: &Request<'_>, at_us: u64) {
@@ -113,6 +132,7 @@ impl Ear {
             if let Frame::Request(request) = &frame {
                 tap.note(request, now_us);
             }
+            books.count(side, &frame, &mut tap.figures.lock().unwrap());
             if let Some(wrong) = books.note(side, &frame) {
                 tap.complaints.add(format!("a {} wrote {wrong}", side.word()));
             }
@@ -149,9 +169,29 @@ impl Way {
 }
 
 impl Books {
+    fn count(&mut self, side: Side, frame: &Frame<'_>, figures: &mut Figures) {
+        match frame {
+            Frame::Data(data) => {
+                figures.pieces += 1;
+                if side == Side::Server {
+                    self.begun.insert(data.call);
+                } else if self.answered.contains(&data.call) {
+                    figures.strays += 1;
+                }
+            }
+            Frame::Response(response) => {
+                self.answered.insert(response.call);
+                let is_cut = self.begun.remove(&response.call) && !response.status.has_payload();
+                figures.cuts += u64::from(is_cut);
+            }
+            Frame::Credit(_) => figures.credits += 1,
+            _ => {}
+        }
+    }
+
     /// Enters a frame; says what is wrong with it.
     fn note(&mut self, side: Side, frame: &Frame<'_>) -> Option<String> {
-        let Self { ends, last_call, cancelled } = self;
+        let Self { ends, last_call, cancelled, .. } = self;
         let [client, server] = ends;
         let (end, peer) = if side == Side::Client { (client, server) } else { (server, client) };
         match frame {

@@ -24,7 +24,7 @@ use crate::link::Side;
 use crate::net::Net;
 use crate::random::Random;
 use crate::relay::{PassedOn, Relays};
-use crate::tap::Tap;
+use crate::tap::{Figures, Tap};
 use crate::trace::Trace;
 use crate::weather::Weather;
 
@@ -62,6 +62,7 @@ pub(crate) struct Report {
     pub(crate) verdict: Verdict,
     /// Statuses that handlers passed on.
     pub(crate) passed_on: u64,
+    pub(crate) figures: Figures,
     /// Everything that must not be; empty when all is well.
     pub(crate) wrong: Vec<String>,
 }
@@ -177,6 +178,7 @@ pub(crate) fn run_with(
     report.wrong.extend(world.complaints.take());
     report.verdict = expect::judge(&world, setting);
     report.passed_on = world.passed_on.count();
+    report.figures = world.tap.figures();
     if !report.verdict.is_clean() {
         report.wrong.push(report.verdict.to_string());
     }
@@ -351,7 +353,11 @@ impl World {
         config.connection_age = ms(random.pick(&[100, 300, 1000, 1_800_000, 1_800_000]));
         config.drain_timeout = ms(10_000);
         if self.setting.has_windows {
+            // What is forgotten of a window shows where a connection lasts.
             config.window_connection = random.pick(&WINDOWS);
+            config.idle_timeout = ms(300_000);
+            config.connection_age = ms(random.pick(&[300, 1_800_000, 1_800_000, 1_800_000]));
+            config.in_flight_bytes_max = random.pick(&[150_000, 8_388_608, 8_388_608]);
         }
         if !self.setting.is_lossless() {
             config.drain_timeout = ms(random.pick(&[200, 2000, 10_000]));
@@ -361,7 +367,9 @@ impl World {
             config.frame_timeout = ms(random.pick(&[500, 5000]));
             config.write_timeout = ms(random.pick(&[1000, 10_000]));
             config.server_calls_max = random.pick(&[8, 16_384]);
-            config.in_flight_bytes_max = random.pick(&[100_000, 8_388_608]);
+            if !self.setting.has_windows {
+                config.in_flight_bytes_max = random.pick(&[100_000, 8_388_608]);
+            }
         }
         config
     }

@@ -29,19 +29,18 @@ pub(crate) async fn run(args: &CallArgs, text: Option<String>) -> Result<Answer,
     let response = remote.channel().call_raw(request).await;
     let response = response.map_err(|status| refused(&remote.address, &what, &status))?;
     let RawResponse { is_app_error, ref payload, .. } = response;
-    let is_raw = |at: usize| target.types.as_ref().is_some_and(|types| types[at] == raw());
-    let text = String::from_utf8_lossy(payload).into_owned();
-    let value = match is_raw(if is_app_error { 2 } else { 1 }) {
-        true => RawValue::from_string(Value::from(text.as_str()).to_string()),
-        false => RawValue::from_string(text.clone()),
-    };
-    let value = value.map_err(|error| {
+    let at = if is_app_error { 2 } else { 1 };
+    let tree = target.types.as_ref().map(|types| &types[at]);
+    let value = json_of(payload, tree).map_err(|error| {
         Failure::server(&format!("the answer of {what} is no JSON, though it says so: {error}"))
     })?;
     if is_app_error {
         return Err(Failure::app(&what, value));
     }
-    let text = if is_raw(1) { clean(&text) } else { pretty(value.get()) };
+    let text = match tree {
+        Some(tree) if *tree == raw() => clean(&String::from_utf8_lossy(payload)),
+        _ => pretty(value.get()),
+    };
     let metadata = response.metadata.iter().map(|(name, value)| Pair {
         name: name.to_owned(),
         value: String::from_utf8_lossy(value).into_owned(),
@@ -102,8 +101,12 @@ pub(crate) fn request(
             return Err(Failure::usage(&what).do_this(Some(&hint)));
         }
     }
+    let payload = match tree {
+        Some(SchemaTree::WithRaw(_)) if !args.unchecked => with_no_bytes(&text),
+        _ => text.into_bytes(),
+    };
     let (id, version) = (target.method.id, target.version.version);
-    let mut request = RawRequest::new(id, version, Codec::JSON.id(), text);
+    let mut request = RawRequest::new(id, version, Codec::JSON.id(), payload);
     request.fingerprint = if args.unchecked { 0 } else { target.folded() };
     request.idempotent = target.version.idempotent == Some(true);
     request.timeout = Some(args.of.server.timeout);
@@ -112,6 +115,32 @@ pub(crate) fn request(
         pushed.map_err(|status| Failure::usage(status.message()))?;
     }
     Ok(request)
+}
+
+/// The message as a payload beside which there are no bytes (PL-17).
+fn with_no_bytes(text: &str) -> Vec<u8> {
+    let len = u32::try_from(text.len()).unwrap_or(u32::MAX); // At most `REQUEST_BYTES_MAX`.
+    [&len.to_be_bytes()[..], text.as_bytes()].concat()
+}
+
+/// An answer as JSON: raw bytes as a string, a message with bytes beside it as an object of both.
+fn json_of(payload: &[u8], tree: Option<&SchemaTree>) -> Result<Box<RawValue>, String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let json = match tree {
+        Some(tree) if *tree == raw() => Value::from(text(payload)).to_string(),
+        Some(SchemaTree::WithRaw(_)) => {
+            let (len, rest) = payload.split_first_chunk().ok_or("it has no length in front")?;
+            let len = u32::from_be_bytes(*len);
+            let parts = usize::try_from(len).ok().and_then(|len| rest.split_at_checked(len));
+            let (message, bytes) = parts.ok_or_else(|| {
+                format!("its message is to have {len} bytes, and {} are there", rest.len())
+            })?;
+            let message = RawValue::from_string(text(message)).map_err(|e| e.to_string())?;
+            format!("{{\"message\":{message},\"bytes\":{}}}", Value::from(text(bytes)))
+        }
+        _ => text(payload),
+    };
+    RawValue::from_string(json).map_err(|error| error.to_string())
 }
 
 /// `bank.Ledger/transfer version 2`
@@ -138,6 +167,7 @@ fn nothing(args: &RequestArgs, tree: Option<&SchemaTree>) -> Result<String, Fail
         Some(SchemaTree::Atom(word)) if word == "unit" => return Ok("null".to_owned()),
         Some(SchemaTree::Atom(word)) if word == "raw" => return Ok(String::new()),
         Some(SchemaTree::Struct(fields)) if fields.is_empty() => return Ok("{}".to_owned()),
+        Some(SchemaTree::WithRaw(message)) => return nothing(args, Some(message)),
         _ => {}
     }
     let example = tree.and_then(example);

@@ -38,6 +38,7 @@ pub(crate) fn example(tree: &SchemaTree) -> Option<String> {
         SchemaTree::Struct(fields) => object(fields)?,
         SchemaTree::TupleStruct(elements) if elements.len() == 1 => example(&elements[0])?,
         SchemaTree::Tuple(elements) | SchemaTree::TupleStruct(elements) => array(elements)?,
+        SchemaTree::WithRaw(message) => example(message)?,
         // `Back`: a level more says nothing. `Opaque`: not known.
         _ => return None,
     })

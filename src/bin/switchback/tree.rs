@@ -35,6 +35,7 @@ fn show_at(tree: &SchemaTree, start: usize, indent: usize, columns: usize) -> St
         SchemaTree::Option(some) => format!("Option<{}>", inner(some)),
         SchemaTree::Sequence(element) => format!("[{}]", inner(element)),
         SchemaTree::Struct(fields) => broken_fields(fields, indent, columns),
+        SchemaTree::WithRaw(message) => format!("{} + raw", inner(message)),
         SchemaTree::TupleStruct(elements) if elements.len() == 1 => inner(&elements[0]),
         SchemaTree::Tuple(elements) | SchemaTree::TupleStruct(elements) => {
             broken_elements(elements, indent, columns)
@@ -95,6 +96,7 @@ fn line(tree: &SchemaTree) -> String {
         SchemaTree::Tuple(elements) | SchemaTree::TupleStruct(elements) => {
             format!("({})", join(elements.iter().map(line), ", "))
         }
+        SchemaTree::WithRaw(message) => format!("{} + raw", line(message)),
         other => clean(&other.to_string()),
     }
 }

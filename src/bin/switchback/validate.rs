@@ -74,6 +74,7 @@ impl<'a> Walk<'a> {
                 [content] => walk.check(value, content),
                 elements => walk.elements(value, elements),
             }),
+            SchemaTree::WithRaw(message) => self.check(value, message),
             // Opaque types, and whatever schemas may say one day.
             _ => Ok(()),
         }

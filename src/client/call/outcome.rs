@@ -1,5 +1,5 @@
-//! What an answer comes to, and what is said of a whole call when it has ended: to its caller, and to
-//! the counters.
+//! What an answer comes to, and what is said of a whole call when it has ended: to its caller, and
+//! to the counters.
 //!
 //! Invariant: an attempt that was not executed says nothing of those before it.
 

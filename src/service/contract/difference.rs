@@ -70,6 +70,7 @@ fn compare(path: &str, old: &SchemaTree, new: &SchemaTree, found: &mut Vec<Diffe
             elements(path, old, new, found);
         }
         (SchemaTree::Enum(old), SchemaTree::Enum(new)) => variants(path, old, new, found),
+        (SchemaTree::WithRaw(old), SchemaTree::WithRaw(new)) => compare(path, old, new, found),
         (old, new) if old != new => {
             Difference::push(found, path, format!("was {}, is {}", cut(old), cut(new)));
         }
@@ -209,6 +210,9 @@ mod tests {
             ("enum{0:A}", "enum{0:A{x:u8}}", "request::A: held nothing, holds fields"),
             ("struct(u8,u8)", "struct(u8)", "request: had 2 elements, has 1"),
             ("?u8", "u8", "request: was ?u8, is u8"),
+            ("u8", "u8+raw", "request: was u8, is u8+raw"),
+            ("u8+raw", "raw", "request: was u8+raw, is raw"),
+            ("struct{a:u8}+raw", "struct{a:u16}+raw", "request.a: was u8, is u16"),
         ] {
             assert_eq!(told(old, new)[0], what);
             assert!(told(old, old).is_empty());
@@ -242,10 +246,18 @@ mod tests {
         })
     }
 
+    /// Types, some of them with bytes beside them.
+    fn payloads() -> impl Strategy<Value = SchemaTree> {
+        (trees(), any::<bool>()).prop_map(|(tree, has_raw)| match has_raw {
+            true => SchemaTree::WithRaw(Box::new(tree)),
+            false => tree,
+        })
+    }
+
     proptest! {
         /// Different texts have a difference, equal ones none; a tree survives its text.
         #[test]
-        fn different_texts_differ(old in trees(), new in trees()) {
+        fn different_texts_differ(old in payloads(), new in payloads()) {
             prop_assert_eq!(SchemaTree::parse(&old.to_string()), Ok(old.clone()));
             let found = Difference::between("x", &old, &new);
             prop_assert_eq!(found.is_empty(), old.to_string() == new.to_string());

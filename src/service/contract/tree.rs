@@ -35,6 +35,8 @@ pub enum SchemaTree {
     Tuple(Vec<Self>),
     /// `struct(A,B)`
     TupleStruct(Vec<Self>),
+    /// `T+raw`: a type and bytes beside it, a whole payload (PL-17).
+    WithRaw(Box<Self>),
 }
 
 /// A variant of an enum; its number is its place.
@@ -76,7 +78,7 @@ impl SchemaTree {
     /// [`SchemaTextError`], with the place.
     pub fn parse(text: &str) -> Result<Self, SchemaTextError> {
         let mut reader = Reader { text, at: 0, depth: 0 };
-        let tree = reader.tree()?;
+        let tree = reader.payload()?;
         if reader.at < text.len() {
             return Err(reader.error("the text goes on after the type"));
         }
@@ -89,11 +91,11 @@ impl SchemaTree {
     /// [`SchemaTextError`], with the place.
     pub fn parse_method(text: &str) -> Result<[Self; 3], SchemaTextError> {
         let mut reader = Reader { text, at: 0, depth: 0 };
-        let request = reader.tree()?;
+        let request = reader.payload()?;
         reader.expect("->", "expected `->` and the response")?;
-        let response = reader.tree()?;
+        let response = reader.payload()?;
         reader.expect("!", "expected `!` and the error")?;
-        let error = reader.tree()?;
+        let error = reader.payload()?;
         if reader.at < text.len() {
             return Err(reader.error("the text goes on after the error"));
         }
@@ -127,6 +129,7 @@ impl fmt::Display for SchemaTree {
             Self::Struct(fields) => record(f, ["struct{", "}"], fields),
             Self::Tuple(elements) => list(f, ["(", ")"], elements),
             Self::TupleStruct(elements) => list(f, ["struct(", ")"], elements),
+            Self::WithRaw(inner) => write!(f, "{inner}+raw"),
         }
     }
 }
@@ -163,6 +166,17 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// A type, `raw` or `never`; bytes are beside a type only.
+    fn payload(&mut self) -> Result<SchemaTree, SchemaTextError> {
+        let tree = self.tree()?;
+        let is_no_type =
+            matches!(&tree, SchemaTree::Atom(word) if word == "raw" || word == "never");
+        if !is_no_type && self.take("+raw") {
+            return Ok(SchemaTree::WithRaw(Box::new(tree)));
+        }
+        Ok(tree)
+    }
+
     fn tree(&mut self) -> Result<SchemaTree, SchemaTextError> {
         if self.depth == DEPTH_MAX {
             return Err(self.error("types are nested more than 128 deep"));
@@ -335,6 +349,12 @@ mod tests {
         assert!(types > 30, "{types} texts");
         let [request, response, error] = SchemaTree::parse_method("[u8]->?str!never").unwrap();
         assert_eq!(format!("{request} {response} {error}"), "[u8] ?str never");
+        let text = "struct{a+b:u8}+raw->?str+raw!raw";
+        let [request, response, error] = SchemaTree::parse_method(text).unwrap();
+        assert!(
+            matches!(&request, SchemaTree::WithRaw(inner) if inner.to_string() == "struct{a+b:u8}")
+        );
+        assert_eq!(format!("{request}->{response}!{error}"), text);
     }
 
     /// What is no schema is refused with the place and what was expected there.
@@ -349,6 +369,10 @@ mod tests {
             ("[u8", 3, "`]`"),
             ("u8 ", 2, "goes on"),
             ("{u8}", 3, "value of the map"),
+            ("raw+raw", 3, "goes on"),
+            ("never+raw", 5, "goes on"),
+            ("u8+raw+raw", 6, "goes on"),
+            ("[u8+raw]", 3, "`]`"),
         ] {
             let error = SchemaTree::parse(text).unwrap_err();
             assert_eq!(error.at, at, "{text}: {error}");

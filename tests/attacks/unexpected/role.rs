@@ -28,6 +28,7 @@ pub(crate) fn server() -> Server {
     let limits = &SUITE.limits[0];
     let mut config = ServerConfig::default();
     config.frame_bytes_max = limits.frame_bytes_max;
+    config.window_connection = limits.window_connection;
     config.calls_max = limits.calls_max;
     config.handshake_timeout = Duration::from_millis(limits.handshake_timeout_ms);
     config.frame_timeout = Duration::from_millis(limits.frame_timeout_ms);
@@ -137,6 +138,7 @@ fn config() -> ClientConfig {
     let mut config = ClientConfig::default();
     config.retry.attempts_max = 1; // A row is about one attempt.
     config.frame_bytes_max = limits.frame_bytes_max;
+    config.window_connection = limits.window_connection;
     config.handshake_timeout = Duration::from_millis(limits.handshake_timeout_ms);
     config.keepalive = limits.keepalive();
     config.conduct = limits.conduct();

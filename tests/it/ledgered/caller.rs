@@ -272,7 +272,8 @@ static STUBS: LazyLock<Vec<Stub<Order, Receipt, Receipt>>> = LazyLock::new(|| {
 });
 /// So many letters, of which none can be missing, or come in another's place.
 fn text(len: u64) -> String {
-    (0..len).map(|at| char::from(b'a' + (at % 26 ^ at / 26 % 8) as u8 % 26)).collect()
+    let letter = |at: u64| u8::try_from(((at % 26) ^ (at / 26 % 8)) % 26).unwrap();
+    (0..len).map(|at| char::from(b'a' + letter(at))).collect()
 }
 
 /// So many of a hundred calls carry long texts.

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use switchback::Codec;
 use switchback::service::prost::{Message, Name};
-use switchback::service::{DecodeError, DecodeLimits, Payload, Proto, Raw, schema_text};
+use switchback::service::{DecodeError, DecodeLimits, Payload, Proto, Raw, WithBytes, schema_text};
 use switchback::util::fnv64;
+use switchback::{Codec, Schema};
 
 use crate::spec::payload::{check_enums, check_golden, check_invalid};
 use crate::spec::{list, text, unhex, vectors};
@@ -311,4 +312,67 @@ fn pl_16_raw_is_its_bytes() {
         Raw::decode_payload(&Codec::JSON, b"abc", &limits),
         Err(DecodeError::Memory { seen_bytes: 3, limit_bytes: 2 })
     );
+}
+
+#[derive(Debug, Deserialize, PartialEq, Schema, Serialize)]
+struct Item {
+    id: u64,
+    name: String,
+    tags: Vec<u16>,
+    note: Option<u32>,
+}
+
+/// One vector, both ways, from a buffer and from bytes that the value may keep.
+fn check_beside<T>(vector: &Value)
+where
+    T: Payload + Schema + Serialize + for<'de> Deserialize<'de> + Debug + PartialEq,
+{
+    assert_eq!(schema_text::<WithBytes<T>>(), text(vector, "type"));
+    let codec = Codec::built_in();
+    let codec = codec.iter().find(|codec| vector["codec"] == codec.id()).unwrap();
+    let payload = Bytes::from(unhex(&vector["hex"]));
+    let copied = decode::<WithBytes<T>>(codec, &payload);
+    let kept = WithBytes::<T>::decode_bytes(codec, &payload, &DecodeLimits::default());
+    assert_eq!(copied, kept);
+    let Some(value) = vector.get("value") else {
+        return assert!(kept.is_err(), "{vector}: {kept:?}");
+    };
+    let message: T = serde_json::from_value(value["message"].clone()).unwrap();
+    let value = WithBytes { message, bytes: unhex(&value["bytes"]).into() };
+    let mut out = Vec::new();
+    value.encode_payload(codec, &mut out).unwrap();
+    assert_eq!(out, payload, "{vector}");
+    assert_eq!(kept, Ok(value), "{vector}");
+}
+
+/// A message and the bytes beside it are the golden bytes, and what is cut or says too much is
+/// refused (PL-17).
+#[test]
+fn pl_17_a_message_with_bytes_is_the_golden_bytes() {
+    let file = vectors("payload_beside.json");
+    let (valid, invalid) = (list(&file, "valid"), list(&file, "invalid"));
+    assert!(valid.len() >= 18 && invalid.len() >= 24);
+    for vector in valid.iter().chain(invalid) {
+        match text(vector, "type") {
+            "str+raw" => check_beside::<String>(vector),
+            "u64+raw" => check_beside::<u64>(vector),
+            "unit+raw" => check_beside::<()>(vector),
+            _ => check_beside::<Item>(vector),
+        }
+    }
+}
+
+/// A message of protobuf may have bytes beside it too, in codec 4 alone (PL-15, PL-17).
+#[test]
+fn pl_17_bytes_beside_a_message_of_protobuf() {
+    let value = WithBytes { message: Proto(Node::default()), bytes: "beside".into() };
+    let mut out = Vec::new();
+    value.encode_payload(&Codec::PROTOBUF, &mut out).unwrap();
+    assert_eq!(out, b"\0\0\0\0beside");
+    assert_eq!(decode(&Codec::PROTOBUF, &out), Ok(value.clone()));
+    for codec in [Codec::BINCODE, Codec::POSTCARD, Codec::JSON] {
+        assert!(!WithBytes::<Proto<Node>>::FORMS.has(&codec));
+        assert!(value.encode_payload(&codec, &mut out).is_err());
+    }
+    assert!(!WithBytes::<u8>::FORMS.has(&Codec::PROTOBUF));
 }
