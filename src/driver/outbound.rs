@@ -445,7 +445,7 @@ impl std::fmt::Debug for Outbound {
 }
 
 /// Written before the flusher comes by once there is so much: keeps both sides busy while many
-/// calls are in flight. In smaller pieces each wakes the peer once more, which at 64 in flight costs
+/// calls are in flight. Each smaller piece wakes the peer once more, which at 64 in flight costs
 /// more than it gains wherever the two share a core.
 pub(crate) fn threshold_bytes(in_flight: usize) -> usize {
     (in_flight * 64).clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX)
