@@ -475,6 +475,10 @@ impl Plan {
         if random.percent(habits.large) {
             pad = filling(random.index(300_000)).to_vec();
             answer_bytes = random.below(600_000);
+            if random.percent(25) {
+                // Some of its answer is on its way by then, mostly.
+                patience = Patience::Us(hold_us + random.magnitude(100, 50_000));
+            }
         }
         // On a clock of whole milliseconds deadlines would fall together.
         let timeout = Duration::from_micros(timeout_us);
