@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::Setup;
-use super::ops_out::{Books, MESSAGE_BYTES, Outbox, append_piece, filling};
+use super::ops_out::{Books, MESSAGE_BYTES, Outbox, append_piece};
 use switchback::proto::{Beat, CallOutcome, Cancelled, ClientConnection, ClientEvent, Conduct};
 use switchback::proto::{ClientLimits, Credit, Inbound, Input, Keepalive, LostDisposition};
 use switchback::proto::{TableCache, Ticket, Violation, WaitQueue};
-use switchback::wire::{CallId, Close, CloseReason, Code, Data, Disposition, Flags, Frame, Goaway};
+use switchback::wire::{CallId, Close, CloseReason, Data, Disposition, Flags, Frame, Goaway};
 use switchback::wire::{FRAME_BYTES_DEFAULT, Kind, MethodId, RawFrame, RequestFields, Response};
 use switchback::wire::{VersionRange, WINDOW_BYTES_FLOOR};
 use switchback::wire::{append_control, append_credit, begin_request, finish_frame, seal_frame};

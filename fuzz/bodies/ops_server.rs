@@ -155,26 +155,10 @@ impl Server {
                 self.answer(call, code, Disposition::NotProcessed, &[]);
                 self.conduct.handle_refusal(code, now)?;
             }
-            ServerEvent::Piece(data) => {
-                if data.payload.is_empty() && data.has_more {
-                    self.conduct.handle_idle_frame(now)?;
-                }
-                self.take_piece(&data);
-            }
-            ServerEvent::Stray(data) if self.pending.admitted(data.call).is_some() => {
-                return Err(ServerConnection::stray());
-            }
-            ServerEvent::Stray(data) => {
-                // After the second GOAWAY there are requests that are in no model.
-                let is_known = data.call.0 <= before || self.last.is_some();
-                assert!(data.call.is_client() && is_known, "{:?} was not begun", data.call);
-            }
-            ServerEvent::LostPiece(_) => unreachable!("no frame was given up"),
-            ServerEvent::Credit(bytes) => {
-                let left = self.credit.left();
-                self.credit.grant(bytes)?;
-                assert_eq!(self.credit.left(), left + bytes);
-            }
+            ServerEvent::Piece(_)
+            | ServerEvent::Stray(_)
+            | ServerEvent::LostPiece(_)
+            | ServerEvent::Credit(_) => self.handle_flow(&event, before, now)?,
             ServerEvent::Cancel(call) => {
                 assert!(call.is_client() && call.0 <= before);
                 let is_early = self.cancel(call, now);
@@ -198,6 +182,39 @@ impl Server {
             grant.into_iter().for_each(|bytes| append_credit(&mut self.out.pending, bytes));
         }
         assert_eq!(self.proto.last_call().0, self.last.unwrap_or_else(|| self.highest()));
+        Ok(())
+    }
+
+    /// Pieces and credit.
+    fn handle_flow(
+        &mut self,
+        event: &ServerEvent<'_>,
+        before: u32,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        match event {
+            ServerEvent::Piece(data) => {
+                if data.payload.is_empty() && data.has_more {
+                    self.conduct.handle_idle_frame(now)?;
+                }
+                self.take_piece(data);
+            }
+            ServerEvent::Stray(data) if self.pending.admitted(data.call).is_some() => {
+                return Err(ServerConnection::stray());
+            }
+            ServerEvent::Stray(data) => {
+                // After the second GOAWAY there are requests that are in no model.
+                let is_known = data.call.0 <= before || self.last.is_some();
+                assert!(data.call.is_client() && is_known, "{:?} was not begun", data.call);
+            }
+            ServerEvent::LostPiece(_) => unreachable!("no frame was given up"),
+            ServerEvent::Credit(bytes) => {
+                let left = self.credit.left();
+                self.credit.grant(*bytes)?;
+                assert_eq!(self.credit.left(), left + bytes);
+            }
+            _ => unreachable!("it is neither a piece nor credit"),
+        }
         Ok(())
     }
 

@@ -23,8 +23,8 @@ fn limited() -> Vec<String> {
 }
 
 /// A server of 160 MiB: a request of 180 MiB is refused at the piece that has no room, one of 100
-/// MiB before it is decoded, an answer of 100 MiB instead of being sent; all on one connection, which
-/// lives. A client beside it notices nothing, and what fits is served.
+/// MiB before it is decoded, an answer of 100 MiB instead of being sent; all on one connection,
+/// which lives. A client beside it notices nothing, and what fits is served.
 #[test]
 fn a_server_refuses_what_it_has_no_memory_for() {
     let _beside = beside();
