@@ -445,8 +445,8 @@ impl std::fmt::Debug for Outbound {
 }
 
 /// Written before the flusher comes by once there is so much: keeps both sides busy while many
-/// calls are in flight. In smaller pieces each wakes the peer once more, which at 64 in flight costs
-/// more than it gains wherever the two share a core.
+/// calls are in flight. In smaller pieces each wakes the peer once more, which at 64 in flight
+/// costs more than it gains wherever the two share a core.
 pub(crate) fn threshold_bytes(in_flight: usize) -> usize {
     (in_flight * 64).clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX)
 }
