@@ -66,4 +66,4 @@ impl ClientTotals {
 }
 
 /// Reasons of this version, from 0 on; others that a peer may name count as ends without a word.
-const REASONS: usize = CloseReason::DRAIN_TIMEOUT.0 as usize + 1;
+const REASONS: usize = CloseReason::FLOW_CONTROL.0 as usize + 1;
