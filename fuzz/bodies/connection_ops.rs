@@ -20,6 +20,7 @@
 //! true; `evil` also sends sound frames of any kind, where only counts and bounds can hold.
 
 mod ops_client;
+mod ops_fate;
 mod ops_out;
 mod ops_server;
 

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::Setup;
-use super::ops_out::{Books, MESSAGE_BYTES, Outbox, append_piece, filling};
+use super::ops_fate::Fate;
+use super::ops_out::{Books, MESSAGE_BYTES, Outbox, append_piece};
 use switchback::proto::{Beat, CallOutcome, Cancelled, ClientConnection, ClientEvent, Conduct};
 use switchback::proto::{ClientLimits, Credit, Inbound, Input, Keepalive, LostDisposition};
 use switchback::proto::{TableCache, Ticket, Violation, WaitQueue};
-use switchback::wire::{CallId, Close, CloseReason, Code, Data, Disposition, Flags, Frame, Goaway};
+use switchback::wire::{CallId, Close, CloseReason, Data, Disposition, Flags, Frame, Goaway};
 use switchback::wire::{FRAME_BYTES_DEFAULT, Kind, MethodId, RawFrame, RequestFields, Response};
 use switchback::wire::{VersionRange, WINDOW_BYTES_FLOOR};
 use switchback::wire::{append_control, append_credit, begin_request, finish_frame, seal_frame};
@@ -67,16 +68,6 @@ pub(super) struct Caller {
     /// Sent before the server's limits were known (HS-8).
     pub(super) is_early: bool,
     pub(super) fate: Option<Fate>,
-}
-
-/// The one thing that a caller is told.
-#[derive(Debug)]
-pub(super) enum Fate {
-    /// It never got an id.
-    NotSent,
-    /// It went away itself.
-    GoneAway,
-    Told(CallOutcome, Vec<u8>),
 }
 
 /// What the model knows of an id.
@@ -546,40 +537,6 @@ impl Said {
             Ok(ClientEvent::GoingAway(_)) => Self::GoingAway,
             Ok(_) => Self::Other,
             Err(_) => Self::Violation,
-        }
-    }
-}
-
-impl Fate {
-    /// How the server answered, and with which payload.
-    pub(super) fn answer(&self) -> Option<(Code, Disposition, &[u8])> {
-        let Self::Told(CallOutcome::Answered { status, disposition, ext_len, .. }, reply) = self
-        else {
-            return None;
-        };
-        // Behind the payload stand the TLVs.
-        Some((*status, *disposition, &reply[..reply.len() - ext_len]))
-    }
-
-    /// Whether an answer is this: as much of a message as came in pieces, then the number.
-    pub(super) fn is_answer_to(&self, nonce: u64, pieces: usize) -> bool {
-        self.answer().is_some_and(|(_, _, payload)| {
-            let end = payload.len().saturating_sub(8);
-            let is_filled = payload[..end].iter().enumerate().all(|(at, b)| *b == filling(at));
-            end == pieces && is_filled && payload[end..] == nonce.to_be_bytes()
-        })
-    }
-
-    /// Whether the caller may take its call for not executed.
-    pub(super) fn is_not_processed(&self) -> bool {
-        let lost = CallOutcome::Lost(Disposition::NotProcessed);
-        match self {
-            Self::NotSent => true,
-            Self::GoneAway => false,
-            Self::Told(outcome, _) => {
-                *outcome == lost
-                    || self.answer().is_some_and(|(_, said, _)| said == Disposition::NotProcessed)
-            }
         }
     }
 }

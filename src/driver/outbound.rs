@@ -206,8 +206,8 @@ impl Outbound {
     }
 
     /// Whether nothing should be read until there is room: bytes wait beyond the soft limit, and
-    /// for the peer to take them. It would be wrong to wait so for credit, which has to be read; but
-    /// what needs none has its limit whatever else waits.
+    /// for the peer to take them. It would be wrong to wait so for credit, which has to be read;
+    /// but what needs none has its limit whatever else waits.
     pub(crate) fn is_blocked(&self) -> bool {
         let bytes = self.queued_bytes();
         let waits_for_credit = self.starved().is_some();

@@ -407,7 +407,7 @@ impl From<OldOrder> for Order {
 /// So many bytes, of which none can be missing, or come in another's place.
 pub(crate) fn filling(len: usize) -> &'static [u8] {
     static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
-        let byte = |at: usize| u8::try_from(at % 251 ^ at / 251 % 128).unwrap();
+        let byte = |at: usize| u8::try_from((at % 251) ^ (at / 251 % 128)).unwrap();
         (0..FILLING_BYTES_MAX + 251).map(byte).collect()
     });
     &PATTERN[len % 251..][..len]
