@@ -4,8 +4,8 @@
 //! threads; callers drop calls; deadlines pass, on handlers too that do not care; connections are
 //! cut and drained under load. One server takes so few calls that it refuses the first burst of
 //! every connection: a client may send 64 before it knows the limit. Some calls carry long texts
-//! there and back, in pieces and within the smallest windows. Both sides write ledger files, and the
-//! checker, which knows nothing of switchback, compares them.
+//! there and back, in pieces and within the smallest windows. Both sides write ledger files, and
+//! the checker, which knows nothing of switchback, compares them.
 //!
 //! Invariants: a seed fixes what is called, not when: the schedule is the machine's. One workload
 //! at a time: they would take each other's cores, and seeded bugs are seeded in the process.
