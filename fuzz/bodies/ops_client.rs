@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::Setup;
+use super::ops_fate::Fate;
 use super::ops_out::{Books, MESSAGE_BYTES, Outbox, append_piece};
 use switchback::proto::{Beat, CallOutcome, Cancelled, ClientConnection, ClientEvent, Conduct};
 use switchback::proto::{ClientLimits, Credit, Inbound, Input, Keepalive, LostDisposition};
@@ -67,16 +68,6 @@ pub(super) struct Caller {
     /// Sent before the server's limits were known (HS-8).
     pub(super) is_early: bool,
     pub(super) fate: Option<Fate>,
-}
-
-/// The one thing that a caller is told.
-#[derive(Debug)]
-pub(super) enum Fate {
-    /// It never got an id.
-    NotSent,
-    /// It went away itself.
-    GoneAway,
-    Told(CallOutcome, Vec<u8>),
 }
 
 /// What the model knows of an id.

@@ -1,10 +1,18 @@
-//! What became of a caller's call, read off its fate.
+//! What callers were told: one thing each, to be compared with what happened.
 
+use super::ops_out::filling;
 use switchback::proto::CallOutcome;
 use switchback::wire::{Code, Disposition};
 
-use super::ops_client::Fate;
-use super::ops_out::filling;
+/// The one thing that a caller is told.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// It never got an id.
+    NotSent,
+    /// It went away itself.
+    GoneAway,
+    Told(CallOutcome, Vec<u8>),
+}
 
 impl Fate {
     /// How the server answered, and with which payload.

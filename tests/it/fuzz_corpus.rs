@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use switchback::proto::KnownTable;
 use switchback::wire::{
-    DecodeError, Decoder, Frame, Kind, MethodId, MethodRow, TablePayload, TlvError,
+    DecodeError, Decoder, Flags, Frame, Kind, MethodId, MethodRow, TablePayload, TlvError,
 };
 use switchback::wire::{VersionRow, push_tlv};
 
@@ -446,16 +446,28 @@ fn own_seeds() -> Vec<Seed> {
     push_tlv(&mut tlvs, 3, &[1]);
     let mut hello = entry(Kind::HELLO.0, 0, &tlvs);
     hello[3] = 21;
+    push_tlv(&mut tlvs, 9, &[0, 0, 0xff, 0xff]);
+    let mut small_window = entry(Kind::HELLO.0, 0, &tlvs);
+    small_window[3] = 29;
+    let mut piece = entry(Kind::DATA.0, 5, b"a piece");
+    piece[1] = Flags::MORE.0;
     let entries = [
         ("transcript_of_7", hello_ack),
         ("hello_with_a_key_of_the_ack", hello),
         ("ping_of_a_call", entry(Kind::PING.0, 1, &[0; 8])),
         ("response_of_no_call", entry(Kind::RESPONSE.0, 0, &[0, 0, 2, 1])),
         ("versions_4097", entry(Kind::TABLE.0, 0, &table)),
+        ("window_65535", small_window),
+        ("data", piece),
+        ("credit", entry(Kind::CREDIT.0, 0, &[0, 1, 0, 0])),
     ];
     let seed =
         |(name, entry): (&str, Vec<u8>)| ("decode", name.to_owned(), [vec![1], entry].concat());
-    entries.into_iter().map(seed).collect()
+    let seeds = entries.into_iter().map(seed).chain([("decode", "data_65537".to_owned(), {
+        // Longer than a list of bodies may have it: a stream, whose CRCs are made right.
+        [&[2, 0, 1, 0, 5, Kind::DATA.0][..], &[0; 7 + 4 + 65_537 + 4]].concat()
+    })]);
+    seeds.collect()
 }
 
 fn vectors(file: &str) -> Value {
