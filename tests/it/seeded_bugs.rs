@@ -77,4 +77,4 @@ fn assert_clean(number: u64) {
     assert_eq!(faults, [] as [String; 0], "no bug is seeded, seed {number}");
 }
 
-const SEEDS_MAX: u64 = 10;
+const SEEDS_MAX: u64 = 40;

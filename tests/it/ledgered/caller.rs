@@ -24,6 +24,8 @@ pub(crate) struct Client {
     log: ClientLog,
     disturb: Disturb,
     time: Time,
+    /// Some of its calls carry long texts.
+    has_texts: bool,
     issued: AtomicU64,
     overloaded: AtomicU64,
     /// Calls that ran out of time though they had plenty.
@@ -69,11 +71,17 @@ impl Client {
             log: ClientLog::create(log, number).unwrap(),
             disturb,
             time: time.clone(),
+            has_texts: false,
             issued: AtomicU64::new(0),
             overloaded: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
             has_hung: AtomicBool::new(false),
         }
+    }
+
+    /// Some of its calls carry long texts, or none does.
+    pub(crate) fn with_texts(self, has_texts: bool) -> Self {
+        Self { has_texts, ..self }
     }
 
     /// Goes on with another channel; calls on the one before go on there.
@@ -95,7 +103,10 @@ impl Client {
             }
             let seq = self.issued.fetch_add(1, Ordering::Relaxed);
             (self.disturb)(seq, random.next());
-            let plan = Plan::new(self.number, seq, &mut random);
+            let mut plan = Plan::new(self.number, seq, &mut random);
+            if self.has_texts && random.below(100) < LONG_PERCENT {
+                plan.order.pad = text(random.between(17 << 10, 300 << 10));
+            }
             if self.call(plan).await {
                 // As whoever is refused should: not at once again.
                 tokio::time::sleep(AFTER_REFUSAL).await;
@@ -258,9 +269,7 @@ impl Plan {
             (hold_us, patience) = (600_000, Patience::Whole);
         }
         let fails = random.below(10) == 0;
-        let long = random.below(100) < LONG_PERCENT;
-        let pad = if long { text(random.between(17 << 10, 300 << 10)) } else { String::new() };
-        let order = Order { client, seq, hold_us, yields, fails, pad };
+        let order = Order { client, seq, hold_us, yields, fails, pad: String::new() };
         Self { kind, order, timeout, patience }
     }
 }
