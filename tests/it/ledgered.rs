@@ -125,8 +125,12 @@ async fn work(seed: u64, folder: &Folder) -> Trial {
         caller.await.unwrap();
     }
     let overloaded = clients.iter().map(|client| client.close()).sum();
+    let garbled = clients.iter().filter(|client| client.has_other_bytes()).count();
     drop(clients); // Their channels close, and they hold the houses.
     let (mut connections, mut faults) = (0, Vec::new());
+    if garbled > 0 {
+        faults.push(format!("to {garbled} clients other bytes came back than were sent"));
+    }
     for house in houses {
         let seen = Arc::into_inner(house).expect("the clients are gone").close().await;
         connections += seen.connections;
