@@ -12,8 +12,7 @@ use bytes::Bytes;
 use crate::service::calls::{CallCounters, counters_of};
 use crate::service::raw::copied;
 use crate::service::{CallError, Codec, DecodeError, DecodeLimits, Fingerprint, Metadata};
-use crate::service::{Payload, RawRequest, RawResponse, Status, WHOLE_BYTES_MAX};
-use crate::util::try_grow;
+use crate::service::{Payload, Raw, RawRequest, RawResponse, Status};
 use crate::wire::{Code, MethodId, Response};
 
 /// One method as a client calls it: requests `Q`, responses `R`, errors `E`. [`Method`] shows one.
@@ -120,15 +119,8 @@ impl Stub<RawRequest, RawResponse, Infallible> {
             versions: Vec::with_capacity(1),
         };
         let fingerprint = Fingerprint::from(u64::from(request.fingerprint)); // Folds to itself.
-        let encode = |request: &RawRequest, _: &Codec, out: &mut Vec<u8>| {
-            if request.payload.len() > WHOLE_BYTES_MAX {
-                return Ok(request.payload.clone());
-            }
-            try_grow(out, request.payload.len()).map_err(|error| {
-                Status::refused(Code::ENCODE, format!("the request does not encode: {error}"))
-            })?;
-            out.extend_from_slice(&request.payload);
-            Ok(Bytes::new())
+        let encode = |request: &RawRequest, codec: &Codec, out: &mut Vec<u8>| {
+            encode_new(&Raw(request.payload.clone()), codec, out)
         };
         stub.push(request.version, fingerprint, encode, |found, _, _| {
             let Answer { response, bytes } = found;

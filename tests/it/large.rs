@@ -254,10 +254,8 @@ async fn fl_9_uploads_must_go_on() {
     assert!(detail.contains("at least 5120 must"), "{detail}");
 }
 
-/// FL-2, LD-5: a call whose last piece was not handed over was not executed, and says so, although
-/// its first frame was read. Shown by a server that grants nothing, and goes.
-#[tokio::test]
-async fn ld_5_a_request_that_was_not_sent_whole_was_not_processed() {
+/// A channel to a server of bytes that takes pieces, in the smallest window; its handshake done.
+async fn windowed() -> (Channel, Raw) {
     let (channel, mut raw) = raw_server(Channel::builder());
     let ready = tokio::spawn({
         let channel = channel.clone();
@@ -266,6 +264,14 @@ async fn ld_5_a_request_that_was_not_sent_whole_was_not_processed() {
     let methods = table(&[("it.Blob/raw", &[1])]);
     raw.greet_client_with_window(&methods).await;
     ready.await.unwrap().unwrap();
+    (channel, raw)
+}
+
+/// FL-2, LD-5: a call whose last piece was not handed over was not executed, and says so, although
+/// its first frame was read. Shown by a server that grants nothing, and goes.
+#[tokio::test]
+async fn ld_5_a_request_that_was_not_sent_whole_was_not_processed() {
+    let (channel, mut raw) = windowed().await;
     let call = tokio::spawn(channel.call(raw_stub(), RawBytes(blob(200_000, 3))));
     let (id, _, payload) = raw.request().await;
     assert_eq!((id, payload.len()), (1, 0));
@@ -285,14 +291,7 @@ async fn ld_5_a_request_that_was_not_sent_whole_was_not_processed() {
 /// LD-12: who grants no credit for ten seconds is given up, as who takes nothing is.
 #[tokio::test(start_paused = true)]
 async fn ld_12_a_server_that_grants_nothing_is_given_up() {
-    let (channel, mut raw) = raw_server(Channel::builder());
-    let ready = tokio::spawn({
-        let channel = channel.clone();
-        async move { channel.ready().await }
-    });
-    let methods = table(&[("it.Blob/raw", &[1])]);
-    raw.greet_client_with_window(&methods).await;
-    ready.await.unwrap().unwrap();
+    let (channel, mut raw) = windowed().await;
     let begun = now();
     let call = channel.call(raw_stub(), RawBytes(blob(200_000, 3)));
     let call = tokio::spawn(call.timeout(Duration::from_secs(60)));
@@ -362,17 +361,28 @@ async fn ld_3_a_drain_waits_for_long_answers() {
             tokio::spawn(channel.call(raw_stub(), RawBytes(bytes)))
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(2)).await;
+    let started = || server.dispatch.stats().iter().map(|method| method.started).sum::<u64>();
+    in_time(async {
+        while started() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     server.stop.send(()).unwrap();
+    let mut answered = 0;
     for (seed, call) in (0..).zip(calls) {
         match in_time(call).await.unwrap() {
-            Ok(answer) => assert!(answer.0 == blob(3_000_000, seed)),
+            Ok(answer) => {
+                assert!(answer.0 == blob(3_000_000, seed));
+                answered += 1;
+            }
             Err(error) => {
                 let status = status::<RawBytes, _>(Err(error));
                 assert_eq!(status.disposition(), Disposition::NotProcessed, "{status}");
             }
         }
     }
+    assert!(answered > 0, "what had started was answered");
     in_time(server.drained).await.unwrap().unwrap();
 }
 
